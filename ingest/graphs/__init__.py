@@ -1,0 +1,1 @@
+"""Graphs: edges over prompt sets and attribution graphs of single prompts."""

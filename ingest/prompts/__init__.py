@@ -1,0 +1,1 @@
+"""Behaviours: prompt sets with their answers, one TOML file each."""

@@ -1,0 +1,1 @@
+"""The embedded default: a small bilingual Qwen3 and its transcoders."""
