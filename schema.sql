@@ -679,7 +679,8 @@ create table node (
     influence           double,
     selection_frequency double,
     probability         double,
-    kept                boolean not null
+    kept                boolean not null,
+    universal           boolean
 );
 comment on table node is 'one row per node of a graph; key (run_id, graph, node)';
 comment on column node.run_id is 'run';
@@ -700,6 +701,7 @@ comment on column node.influence is 'share of influence on the outputs, attribut
 comment on column node.selection_frequency is 'share of bootstrap resamples that keep it';
 comment on column node.probability is 'of a logit node';
 comment on column node.kept is 'survives pruning';
+comment on column node.universal is 'active on nearly every prompt of every language (threshold in graph.parameters); marked, never dropped';
 
 create table node_language (
     run_id          varchar not null,
@@ -782,7 +784,8 @@ create table edge_language (
     language  varchar not null,
     n_prompts integer not null,
     weight    double not null,
-    sd        double
+    sd        double,
+    attribution double
 );
 comment on table edge_language is 'one row per edge and language, graphs over prompts; key (run_id, graph, kind, source, target, language)';
 comment on column edge_language.run_id is 'run';
@@ -794,6 +797,7 @@ comment on column edge_language.language is 'language';
 comment on column edge_language.n_prompts is 'prompts of the language';
 comment on column edge_language.weight is 'mean over these';
 comment on column edge_language.sd is 'standard deviation over these';
+comment on column edge_language.attribution is 'virtual weights: E[1(a_j > 0) a_i] V_ij over the language''s tokens';
 
 create table edge_prompt (
     run_id      varchar not null,
