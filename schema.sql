@@ -41,7 +41,7 @@ create table atlas (
     published_at       timestamp not null,
     activations_inline boolean not null
 );
-comment on table atlas is 'one row: what this published file is';
+comment on table atlas is 'one row: what this published file is; key (manifest)';
 comment on column atlas.format_version is 'version of schema.sql and of the folder layout; a reader refuses another one';
 comment on column atlas.manifest is 'number of the manifest this file was built from';
 comment on column atlas.manifest_hash is 'SHA-256 of that manifest';
