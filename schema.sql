@@ -225,11 +225,12 @@ create table prompt (
     prompt_hash varchar not null,
     language    varchar not null,
     concept     varchar not null,
+    cluster     varchar,
     template    varchar not null,
     split       split not null,
     held_out    varchar,
     text        varchar not null,
-    n_tokens    smallint not null,
+    n_tokens    smallint,
     operand     varchar,
     variant     varchar,
     primary key (run_id, prompt)
@@ -240,12 +241,13 @@ comment on column prompt.prompt is 'ordinal within the run, from 0';
 comment on column prompt.behaviour is 'behaviour';
 comment on column prompt.prompt_hash is 'SHA-256 (16 hex) of language, text and answers: equal across runs';
 comment on column prompt.language is 'language';
-comment on column prompt.concept is 'concept asked about; the statistical cluster';
+comment on column prompt.concept is 'concept asked about';
+comment on column prompt.cluster is 'unit that statistics resample, e.g. an antonym pair; null: the concept itself';
 comment on column prompt.template is 'template''s name';
 comment on column prompt.split is 'train is used for discovery, test by nothing before evaluation';
 comment on column prompt.held_out is 'concept, template, both, or null';
 comment on column prompt.text is 'the prompt as given to the tokenizer';
-comment on column prompt.n_tokens is 'tokens, with the prepended one';
+comment on column prompt.n_tokens is 'tokens, with the prepended one; null where an import does not say';
 comment on column prompt.operand is 'the word the answer depends on';
 comment on column prompt.variant is 'for minimal pairs: allow or refuse, singular or plural';
 
@@ -286,7 +288,7 @@ create table token (
     source     token_source not null,
     item       integer not null,
     position   smallint not null,
-    token_id   integer not null,
+    token_id   integer,
     token      varchar not null,
     role       token_role not null,
     char_start integer,
@@ -297,7 +299,7 @@ comment on column token.run_id is 'run';
 comment on column token.source is 'prompt or document';
 comment on column token.item is 'prompt or document ordinal';
 comment on column token.position is '0 is the first unpadded token';
-comment on column token.token_id is 'id in the model''s vocabulary';
+comment on column token.token_id is 'id in the model''s vocabulary; null where an import does not say';
 comment on column token.token is 'decoded text, byte-safe';
 comment on column token.role is 'what the token does in its prompt';
 comment on column token.char_start is 'offset into the text, null for the prepended token';
@@ -309,7 +311,7 @@ create table answer (
     answer   smallint not null,
     role     answer_role not null,
     text     varchar not null,
-    token_id integer not null,
+    token_id integer,
     logit    float,
     logprob  float,
     rank     integer,
@@ -321,7 +323,7 @@ comment on column answer.prompt is 'prompt';
 comment on column answer.answer is 'ordinal; 0 is the correct one';
 comment on column answer.role is 'correct, contrast, …';
 comment on column answer.text is 'answer with its leading space';
-comment on column answer.token_id is 'the single token';
+comment on column answer.token_id is 'the single token; null where an import does not say';
 comment on column answer.logit is 'float32 logit at the decision position';
 comment on column answer.logprob is 'log-probability, nats';
 comment on column answer.rank is '0 is the top token';
@@ -331,10 +333,10 @@ create table baseline (
     prompt        integer not null,
     margin        float not null,
     correct       boolean not null,
-    top1_token_id integer not null,
-    top1_token    varchar not null,
-    top1_logprob  float not null,
-    entropy       float not null,
+    top1_token_id integer,
+    top1_token    varchar,
+    top1_logprob  float,
+    entropy       float,
     primary key (run_id, prompt)
 );
 comment on table baseline is 'one row per prompt: what the analysed model does unedited';
@@ -342,7 +344,7 @@ comment on column baseline.run_id is 'run';
 comment on column baseline.prompt is 'prompt';
 comment on column baseline.margin is 'logit(correct) - max logit over contrasts';
 comment on column baseline.correct is 'margin > 0';
-comment on column baseline.top1_token_id is 'most probable next token';
+comment on column baseline.top1_token_id is 'most probable next token; null, with the three below, where an import does not say';
 comment on column baseline.top1_token is 'its text';
 comment on column baseline.top1_logprob is 'nats';
 comment on column baseline.entropy is 'of the next-token distribution, nats';
@@ -979,7 +981,7 @@ create table outcome (
     top1_after           integer,
     predicted_gradient   float,
     predicted_integrated float,
-    n_edited             integer not null,
+    n_edited             integer,
     delta_norm           float
 );
 comment on table outcome is 'one row per intervention, prompt and source prompt: what it did; key (run_id, intervention, prompt, source_prompt)';
@@ -995,7 +997,7 @@ comment on column outcome.top1_before is 'token';
 comment on column outcome.top1_after is 'token';
 comment on column outcome.predicted_gradient is '(a'' - a) x gradient, summed over members';
 comment on column outcome.predicted_integrated is 'integrated gradients';
-comment on column outcome.n_edited is '(position, feature) values that really changed';
+comment on column outcome.n_edited is '(position, feature) values that really changed; null where an import does not say';
 comment on column outcome.delta_norm is 'Euclidean norm of the edit at the MLP output, summed in squares over places';
 
 create table outcome_answer (
