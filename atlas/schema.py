@@ -18,6 +18,7 @@ from sqlalchemy.types import JSON, REAL
 from sqlmodel import Field, SQLModel
 
 from atlas.errors import UsageError
+from atlas.settings import schema_sql_path
 
 RunKind = Literal["ingest", "import", "publish"]
 RunState = Literal["running", "complete", "failed"]
@@ -104,8 +105,9 @@ def table_name(class_name: str) -> str:
 
 
 class Atlas(Row, table=True):
-    """One row: what this published file is; key (manifest)."""
+    """One row: what this published file is."""
 
+    __table_args__ = {"comment": "one row: what this published file is; key (manifest)"}
     format_version: int = column("integer", "version of schema.sql and of the folder layout; a reader refuses another one")
     manifest: int = column("integer", "number of the manifest this file was built from", key=True)
     manifest_hash: str = column("varchar", "SHA-256 of that manifest")
@@ -117,6 +119,7 @@ class Atlas(Row, table=True):
 class Model(Row, table=True):
     """One row per language model."""
 
+    __table_args__ = {"comment": "one row per language model"}
     model_id: str = column("varchar", "first 16 hex digits of the SHA-256 over config and weights hashes", key=True)
     name: str = column("varchar", "hub name or the directory's name")
     source: str = column("varchar", "where it was loaded from, without local path: hub id, `embedded:bilingual`, or directory name")
@@ -135,6 +138,7 @@ class Model(Row, table=True):
 class Transcoder(Row, table=True):
     """One row per layer of a transcoder set."""
 
+    __table_args__ = {"comment": "one row per layer of a transcoder set"}
     transcoder_set: str = column("varchar", "name of the set; for published sets the one Neuronpedia uses", key=True)
     layer: int = column("smallint", "layer whose MLP it replaces", key=True)
     model_id: str | None = column("varchar", "model it was trained on, where known", null=True, references="model.model_id")
@@ -154,6 +158,7 @@ class Transcoder(Row, table=True):
 class Run(Row, table=True):
     """One row per ingest, import or publish that the manifest shows."""
 
+    __table_args__ = {"comment": "one row per ingest, import or publish that the manifest shows"}
     run_id: str = column("varchar", "first 16 hex digits of the SHA-256 of the canonical plan and input hashes", key=True)
     kind: RunKind = column("run_kind", "what wrote it")
     name: str = column("varchar", "name given in the plan")
@@ -176,6 +181,7 @@ class Run(Row, table=True):
 class RunTable(Row, table=True):
     """One row per run and table: what was written."""
 
+    __table_args__ = {"comment": "one row per run and table: what was written"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     table_name: str = column("varchar", "table of this schema", key=True)
     n_shards: int = column("integer", "number of shards")
@@ -186,6 +192,7 @@ class RunTable(Row, table=True):
 class TranscoderQuality(Row, table=True):
     """One row per run, layer and language: how well the dictionary stands for the MLP."""
 
+    __table_args__ = {"comment": "one row per run, layer and language: how well the dictionary stands for the MLP"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     layer: int = column("smallint", "layer; -1 is all ingested layers replaced at once", key=True)
     language: str = column("varchar", "language of the tokens", key=True)
@@ -200,6 +207,7 @@ class TranscoderQuality(Row, table=True):
 class Behaviour(Row, table=True):
     """One row per run and behaviour."""
 
+    __table_args__ = {"comment": "one row per run and behaviour"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     behaviour: str = column("varchar", "name, e.g. antonyms", key=True)
     title: str = column("varchar", "one sentence")
@@ -214,17 +222,19 @@ class Behaviour(Row, table=True):
 class Prompt(Row, table=True):
     """One row per run and prompt."""
 
+    __table_args__ = {"comment": "one row per run and prompt"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     prompt: int = column("integer", "ordinal within the run, from 0", key=True)
     behaviour: str = column("varchar", "behaviour")
     prompt_hash: str = column("varchar", "SHA-256 (16 hex) of language, text and answers: equal across runs")
     language: str = column("varchar", "language")
-    concept: str = column("varchar", "concept asked about; the statistical cluster")
+    concept: str = column("varchar", "concept asked about")
+    cluster: str | None = column("varchar", "unit that statistics resample, e.g. an antonym pair; null: the concept itself", null=True)
     template: str = column("varchar", "template's name")
     split: Split = column("split", "train is used for discovery, test by nothing before evaluation")
     held_out: str | None = column("varchar", "concept, template, both, or null", null=True)
     text: str = column("varchar", "the prompt as given to the tokenizer")
-    n_tokens: int = column("smallint", "tokens, with the prepended one")
+    n_tokens: int | None = column("smallint", "tokens, with the prepended one; null where an import does not say", null=True)
     operand: str | None = column("varchar", "the word the answer depends on", null=True)
     variant: str | None = column("varchar", "for minimal pairs: allow or refuse, singular or plural", null=True)
 
@@ -232,6 +242,7 @@ class Prompt(Row, table=True):
 class PromptPair(Row, table=True):
     """One row per pair of prompts that differ in one respect."""
 
+    __table_args__ = {"comment": "one row per pair of prompts that differ in one respect"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     pair: int = column("integer", "ordinal within the run", key=True)
     kind: PairKind = column("pair_kind", "what the two prompts differ in")
@@ -242,6 +253,7 @@ class PromptPair(Row, table=True):
 class Document(Row, table=True):
     """One row per corpus document."""
 
+    __table_args__ = {"comment": "one row per corpus document"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     document: int = column("integer", "ordinal within the run", key=True)
     language: str = column("varchar", "language; xx are random tokens")
@@ -251,13 +263,14 @@ class Document(Row, table=True):
 
 
 class Token(Row, table=True):
-    """One row per token of a prompt or of a kept document; key (run_id, source, item, position)."""
+    """One row per token of a prompt or of a kept document."""
 
+    __table_args__ = {"comment": "one row per token of a prompt or of a kept document; key (run_id, source, item, position)"}
     run_id: str = column("varchar", "run", key=True)
     source: TokenSource = column("token_source", "prompt or document", key=True)
     item: int = column("integer", "prompt or document ordinal", key=True)
     position: int = column("smallint", "0 is the first unpadded token", key=True)
-    token_id: int = column("integer", "id in the model's vocabulary")
+    token_id: int | None = column("integer", "id in the model's vocabulary; null where an import does not say", null=True)
     token: str = column("varchar", "decoded text, byte-safe")
     role: TokenRole = column("token_role", "what the token does in its prompt")
     char_start: int | None = column("integer", "offset into the text, null for the prepended token", null=True)
@@ -267,12 +280,13 @@ class Token(Row, table=True):
 class Answer(Row, table=True):
     """One row per candidate answer of a prompt."""
 
+    __table_args__ = {"comment": "one row per candidate answer of a prompt"}
     run_id: str = column("varchar", "run", key=True)
     prompt: int = column("integer", "prompt", key=True)
     answer: int = column("smallint", "ordinal; 0 is the correct one", key=True)
     role: AnswerRole = column("answer_role", "correct, contrast, …")
     text: str = column("varchar", "answer with its leading space")
-    token_id: int = column("integer", "the single token")
+    token_id: int | None = column("integer", "the single token; null where an import does not say", null=True)
     logit: float | None = column("float", "float32 logit at the decision position", null=True)
     logprob: float | None = column("float", "log-probability, nats", null=True)
     rank: int | None = column("integer", "0 is the top token", null=True)
@@ -281,22 +295,27 @@ class Answer(Row, table=True):
 class Baseline(Row, table=True):
     """One row per prompt: what the analysed model does unedited."""
 
+    __table_args__ = {"comment": "one row per prompt: what the analysed model does unedited"}
     run_id: str = column("varchar", "run", key=True)
     prompt: int = column("integer", "prompt", key=True)
     margin: float = column("float", "logit(correct) - max logit over contrasts")
     correct: bool = column("boolean", "margin > 0")
-    top1_token_id: int = column("integer", "most probable next token")
-    top1_token: str = column("varchar", "its text")
-    top1_logprob: float = column("float", "nats")
-    entropy: float = column("float", "of the next-token distribution, nats")
+    top1_token_id: int | None = column(
+        "integer",
+        "most probable next token; null, with the three below, where an import does not say",
+        null=True,
+    )
+    top1_token: str | None = column("varchar", "its text", null=True)
+    top1_logprob: float | None = column("float", "nats", null=True)
+    entropy: float | None = column("float", "of the next-token distribution, nats", null=True)
 
 
 class Activation(Row, table=True):
-    """One row per (prompt, position, layer, feature) with activation > 0; sorted by layer, feature, prompt, position.
+    """One row per (prompt, position, layer, feature) with activation > 0."""
 
-    Key (run_id, layer, feature, prompt, position).
-    """
-
+    __table_args__ = {
+        "comment": "one row per (prompt, position, layer, feature) with activation > 0; sorted by layer, feature, prompt, position; key (run_id, layer, feature, prompt, position)"
+    }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -306,8 +325,11 @@ class Activation(Row, table=True):
 
 
 class ActivationByPrompt(Row, table=True):
-    """Activation once more, sorted by prompt, position, layer, feature; key (run_id, prompt, position, layer, feature)."""
+    """activation once more, sorted by prompt, position, layer, feature."""
 
+    __table_args__ = {
+        "comment": "activation once more, sorted by prompt, position, layer, feature; key (run_id, prompt, position, layer, feature)"
+    }
     run_id: str = column("varchar", "run", key=True)
     prompt: int = column("integer", "prompt", key=True)
     position: int = column("smallint", "position", key=True)
@@ -319,6 +341,7 @@ class ActivationByPrompt(Row, table=True):
 class Feature(Row, table=True):
     """One row per run and feature of an ingested layer; n_active = 0 is dead."""
 
+    __table_args__ = {"comment": "one row per run and feature of an ingested layer; n_active = 0 is dead"}
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -344,11 +367,11 @@ class Feature(Row, table=True):
 
 
 class FeatureLanguage(Row, table=True):
-    """One row per feature and language, zeros included where the feature is active in any language.
+    """One row per feature and language, zeros included where the feature is active in any language."""
 
-    Key (run_id, layer, feature, language).
-    """
-
+    __table_args__ = {
+        "comment": "one row per feature and language, zeros included where the feature is active in any language; key (run_id, layer, feature, language)"
+    }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -363,8 +386,11 @@ class FeatureLanguage(Row, table=True):
 
 
 class FeatureRole(Row, table=True):
-    """One row per feature, language and token role, active ones only; key (run_id, layer, feature, language, role)."""
+    """One row per feature, language and token role, active ones only."""
 
+    __table_args__ = {
+        "comment": "one row per feature, language and token role, active ones only; key (run_id, layer, feature, language, role)"
+    }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -378,6 +404,7 @@ class FeatureRole(Row, table=True):
 class ParameterSet(Row, table=True):
     """One row per parameter of a named parameter set."""
 
+    __table_args__ = {"comment": "one row per parameter of a named parameter set"}
     parameter_set: str = column("varchar", "name, e.g. default", key=True)
     score: str = column("varchar", "score it belongs to", key=True)
     parameter: str = column("varchar", "parameter", key=True)
@@ -385,8 +412,11 @@ class ParameterSet(Row, table=True):
 
 
 class FeatureScore(Row, table=True):
-    """One row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)."""
+    """One row per feature, score, parameter set and language pair."""
 
+    __table_args__ = {
+        "comment": "one row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)"
+    }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -407,6 +437,7 @@ class FeatureScore(Row, table=True):
 class LayerScore(Row, table=True):
     """One row per layer, score, parameter set and language pair."""
 
+    __table_args__ = {"comment": "one row per layer, score, parameter set and language pair"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     layer: int = column("smallint", "layer", key=True)
     score: str = column("varchar", "e.g. iou", key=True)
@@ -424,8 +455,9 @@ class LayerScore(Row, table=True):
 
 
 class Histogram(Row, table=True):
-    """One row per feature and bin of its positive activations; key (run_id, layer, feature, bin)."""
+    """One row per feature and bin of its positive activations."""
 
+    __table_args__ = {"comment": "one row per feature and bin of its positive activations; key (run_id, layer, feature, bin)"}
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -436,8 +468,9 @@ class Histogram(Row, table=True):
 
 
 class Neighbour(Row, table=True):
-    """One row per feature, kind and rank; key (run_id, layer, feature, kind, rank)."""
+    """One row per feature, kind and rank."""
 
+    __table_args__ = {"comment": "one row per feature, kind and rank; key (run_id, layer, feature, kind, rank)"}
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -449,8 +482,11 @@ class Neighbour(Row, table=True):
 
 
 class Context(Row, table=True):
-    """One row per feature, kind and rank: a pointer into token, with a window; key (run_id, layer, feature, kind, rank)."""
+    """One row per feature, kind and rank: a pointer into token, with a window."""
 
+    __table_args__ = {
+        "comment": "one row per feature, kind and rank: a pointer into token, with a window; key (run_id, layer, feature, kind, rank)"
+    }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -470,6 +506,7 @@ class Context(Row, table=True):
 class Graph(Row, table=True):
     """One row per graph."""
 
+    __table_args__ = {"comment": "one row per graph"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     graph: int = column("integer", "ordinal within the run", key=True)
     kind: GraphKind = column("graph_kind", "over a prompt set, or of one prompt")
@@ -492,8 +529,9 @@ class Graph(Row, table=True):
 
 
 class Node(Row, table=True):
-    """One row per node of a graph; key (run_id, graph, node)."""
+    """One row per node of a graph."""
 
+    __table_args__ = {"comment": "one row per node of a graph; key (run_id, graph, node)"}
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     node: int = column("integer", "ordinal within the graph", key=True)
@@ -520,8 +558,9 @@ class Node(Row, table=True):
 
 
 class NodeLanguage(Row, table=True):
-    """One row per node and language, graphs over prompts; key (run_id, graph, node, language)."""
+    """One row per node and language, graphs over prompts."""
 
+    __table_args__ = {"comment": "one row per node and language, graphs over prompts; key (run_id, graph, node, language)"}
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     node: int = column("integer", "node", key=True)
@@ -533,8 +572,11 @@ class NodeLanguage(Row, table=True):
 
 
 class Edge(Row, table=True):
-    """One row per edge; keyed by graph, kind, source and target node; key (run_id, graph, kind, source, target)."""
+    """One row per edge; keyed by graph, kind, source and target node."""
 
+    __table_args__ = {
+        "comment": "one row per edge; keyed by graph, kind, source and target node; key (run_id, graph, kind, source, target)"
+    }
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     kind: EdgeKind = column("edge_kind", "how the weight is defined, METHODS section 3", key=True)
@@ -562,8 +604,9 @@ class Edge(Row, table=True):
 
 
 class EdgeLanguage(Row, table=True):
-    """One row per edge and language, graphs over prompts; key (run_id, graph, kind, source, target, language)."""
+    """One row per edge and language, graphs over prompts."""
 
+    __table_args__ = {"comment": "one row per edge and language, graphs over prompts; key (run_id, graph, kind, source, target, language)"}
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     kind: EdgeKind = column("edge_kind", "kind", key=True)
@@ -577,8 +620,11 @@ class EdgeLanguage(Row, table=True):
 
 
 class EdgePrompt(Row, table=True):
-    """One row per edge and prompt: the values behind star and causal edges; key (run_id, graph, kind, source, target, prompt)."""
+    """One row per edge and prompt: the values behind star and causal edges."""
 
+    __table_args__ = {
+        "comment": "one row per edge and prompt: the values behind star and causal edges; key (run_id, graph, kind, source, target, prompt)"
+    }
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     kind: EdgeKind = column("edge_kind", "kind", key=True)
@@ -590,8 +636,9 @@ class EdgePrompt(Row, table=True):
 
 
 class TargetTotal(Row, table=True):
-    """One row per attributed target: what its incoming edges are normalised by; key (run_id, graph, node)."""
+    """One row per attributed target: what its incoming edges are normalised by."""
 
+    __table_args__ = {"comment": "one row per attributed target: what its incoming edges are normalised by; key (run_id, graph, node)"}
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     node: int = column("integer", "target node", key=True)
@@ -604,6 +651,7 @@ class TargetTotal(Row, table=True):
 class Partition(Row, table=True):
     """One row per division of a graph into communities or supernodes."""
 
+    __table_args__ = {"comment": "one row per division of a graph into communities or supernodes"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     graph: int = column("integer", "graph", key=True)
     partition: int = column("integer", "ordinal within the graph", key=True)
@@ -617,8 +665,9 @@ class Partition(Row, table=True):
 
 
 class Community(Row, table=True):
-    """One row per node of a community partition; key (run_id, graph, partition, node)."""
+    """One row per node of a community partition."""
 
+    __table_args__ = {"comment": "one row per node of a community partition; key (run_id, graph, partition, node)"}
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     partition: int = column("integer", "partition", key=True)
@@ -628,8 +677,9 @@ class Community(Row, table=True):
 
 
 class Supernode(Row, table=True):
-    """One row per node of a supernode partition; key (run_id, graph, partition, node)."""
+    """One row per node of a supernode partition."""
 
+    __table_args__ = {"comment": "one row per node of a supernode partition; key (run_id, graph, partition, node)"}
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
     partition: int = column("integer", "partition", key=True)
@@ -642,6 +692,7 @@ class Supernode(Row, table=True):
 class Intervention(Row, table=True):
     """One row per thing that was done, controls included."""
 
+    __table_args__ = {"comment": "one row per thing that was done, controls included"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     intervention: int = column("integer", "ordinal within the run", key=True)
     name: str = column("varchar", "text for people")
@@ -667,8 +718,9 @@ class Intervention(Row, table=True):
 
 
 class InterventionMember(Row, table=True):
-    """One row per feature edited by an intervention; key (run_id, intervention, layer, feature, position)."""
+    """One row per feature edited by an intervention."""
 
+    __table_args__ = {"comment": "one row per feature edited by an intervention; key (run_id, intervention, layer, feature, position)"}
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention", key=True)
     layer: int = column("smallint", "layer", key=True)
@@ -678,8 +730,11 @@ class InterventionMember(Row, table=True):
 
 
 class Outcome(Row, table=True):
-    """One row per intervention, prompt and source prompt: what it did; key (run_id, intervention, prompt, source_prompt)."""
+    """One row per intervention, prompt and source prompt: what it did."""
 
+    __table_args__ = {
+        "comment": "one row per intervention, prompt and source prompt: what it did; key (run_id, intervention, prompt, source_prompt)"
+    }
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention", key=True)
     prompt: int = column("integer", "prompt that was run", key=True)
@@ -692,13 +747,14 @@ class Outcome(Row, table=True):
     top1_after: int | None = column("integer", "token", null=True)
     predicted_gradient: float | None = column("float", "(a' - a) x gradient, summed over members", null=True)
     predicted_integrated: float | None = column("float", "integrated gradients", null=True)
-    n_edited: int = column("integer", "(position, feature) values that really changed")
+    n_edited: int | None = column("integer", "(position, feature) values that really changed; null where an import does not say", null=True)
     delta_norm: float | None = column("float", "Euclidean norm of the edit at the MLP output, summed in squares over places", null=True)
 
 
 class OutcomeAnswer(Row, table=True):
-    """One row per outcome and answer; key (run_id, intervention, prompt, source_prompt, answer)."""
+    """One row per outcome and answer."""
 
+    __table_args__ = {"comment": "one row per outcome and answer; key (run_id, intervention, prompt, source_prompt, answer)"}
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention", key=True)
     prompt: int = column("integer", "prompt", key=True)
@@ -718,6 +774,7 @@ class OutcomeAnswer(Row, table=True):
 class Effect(Row, table=True):
     """One row per intervention and language: the tested summary of outcome."""
 
+    __table_args__ = {"comment": "one row per intervention and language: the tested summary of outcome"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     intervention: int = column("integer", "intervention, never a control", key=True)
     language: str = column("varchar", "language of the prompts, or all", key=True)
@@ -740,6 +797,7 @@ class Effect(Row, table=True):
 class Circuit(Row, table=True):
     """One row per circuit."""
 
+    __table_args__ = {"comment": "one row per circuit"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     circuit: int = column("integer", "ordinal within the run", key=True)
     graph: int | None = column("integer", "graph it was found in", null=True)
@@ -756,6 +814,7 @@ class Circuit(Row, table=True):
 class CircuitMember(Row, table=True):
     """One row per feature or edge of a circuit."""
 
+    __table_args__ = {"comment": "one row per feature or edge of a circuit"}
     run_id: str = column("varchar", "run", key=True)
     circuit: int = column("integer", "circuit", key=True)
     member: int = column("integer", "ordinal", key=True)
@@ -773,6 +832,7 @@ class CircuitMember(Row, table=True):
 class Path(Row, table=True):
     """One row per chain through a graph."""
 
+    __table_args__ = {"comment": "one row per chain through a graph"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     graph: int = column("integer", "graph", key=True)
     kind: EdgeKind = column("edge_kind", "kind of all its edges", key=True)
@@ -787,6 +847,7 @@ class Path(Row, table=True):
 class Evaluation(Row, table=True):
     """One row per measured property of a circuit, a behaviour or a computation type."""
 
+    __table_args__ = {"comment": "one row per measured property of a circuit, a behaviour or a computation type"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
     evaluation: int = column("integer", "ordinal within the run", key=True)
     subject: str = column("varchar", "circuit, behaviour or type")
@@ -814,8 +875,11 @@ class Evaluation(Row, table=True):
 
 
 class Transfer(Row, table=True):
-    """One row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)."""
+    """One row per swap of features from a source prompt into a target prompt."""
 
+    __table_args__ = {
+        "comment": "one row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)"
+    }
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention of rule swap", key=True)
     prompt: int = column("integer", "target prompt", key=True)
@@ -835,6 +899,7 @@ class Transfer(Row, table=True):
 class Label(Row, table=True):
     """One row per label of a feature."""
 
+    __table_args__ = {"comment": "one row per label of a feature"}
     label_id: str = column("varchar", "16 hex digits", key=True)
     transcoder_set: str = column("varchar", "set")
     layer: int = column("smallint", "layer")
@@ -850,6 +915,7 @@ class Label(Row, table=True):
 class LabelScore(Row, table=True):
     """One row per label, score and language."""
 
+    __table_args__ = {"comment": "one row per label, score and language"}
     label_id: str = column("varchar", "label", key=True)
     score: str = column("varchar", "detection, fuzzing or intruder", key=True)
     language: str = column("varchar", "language of the examples", key=True)
@@ -862,6 +928,7 @@ class LabelScore(Row, table=True):
 class Note(Row, table=True):
     """One row per note."""
 
+    __table_args__ = {"comment": "one row per note"}
     note_id: str = column("varchar", "16 hex digits", key=True)
     subject: str = column("varchar", "what it is about: feature, prompt, run, circuit, atlas")
     transcoder_set: str | None = column("varchar", "set of the feature", null=True)
@@ -877,6 +944,7 @@ class Note(Row, table=True):
 class Star(Row, table=True):
     """One row per starred feature."""
 
+    __table_args__ = {"comment": "one row per starred feature"}
     transcoder_set: str = column("varchar", "set", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
@@ -886,6 +954,7 @@ class Star(Row, table=True):
 class SavedQuery(Row, table=True):
     """One row per saved query."""
 
+    __table_args__ = {"comment": "one row per saved query"}
     name: str = column("varchar", "name", key=True)
     sql: str = column("varchar", "text")
     parameters: str | None = column("varchar", "JSON", null=True)
@@ -895,6 +964,7 @@ class SavedQuery(Row, table=True):
 class Claim(Row, table=True):
     """One row per published figure and recomputation."""
 
+    __table_args__ = {"comment": "one row per published figure and recomputation"}
     claim_id: str = column("varchar", "name in the claims file", key=True)
     statement: str = column("varchar", "the claim in words")
     source: str = column("varchar", "where it stands")
@@ -957,3 +1027,40 @@ def arrow_schema(table: str, *, with_run: bool = False) -> pa.Schema:
 def has_run(table: str) -> bool:
     """Say whether the rows of a table belong to a run: `run_id` is its first column (a claim only speaks of one)."""
     return next(iter(table_columns(table))) == "run_id"
+
+
+def schema_text() -> str:
+    """Give schema.sql as it is."""
+    return schema_sql_path().read_text(encoding="utf-8")
+
+
+def list_tables() -> pa.Table:
+    """List all tables: table, columns, key, meaning."""
+    return pa.table(
+        {
+            "table": list(TABLES),
+            "columns": [len(table_columns(name)) for name in TABLES],
+            "key": [", ".join(key_columns(name)) for name in TABLES],
+            "meaning": [TABLES[name].__table__.comment for name in TABLES],  # type: ignore[attr-defined]
+        }
+    )
+
+
+def describe_table(table: str) -> pa.Table:
+    """List the columns of a table: column, type, key, null, references, meaning.
+
+    Raises UsageError for an unknown table.
+    """
+    columns = table_columns(table)
+    return pa.table(
+        {
+            "column": list(columns),
+            "type": [item.info["duckdb"] for item in columns.values()],
+            "key": [bool(item.primary_key) for item in columns.values()],
+            "null": [bool(item.nullable) for item in columns.values()],
+            "references": pa.array(
+                [next((key.target_fullname for key in item.foreign_keys), None) for item in columns.values()], pa.string()
+            ),
+            "meaning": [item.comment for item in columns.values()],
+        }
+    )

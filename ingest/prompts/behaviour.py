@@ -19,6 +19,7 @@ In: the path of a TOML file, or the name of one that ships in `ingest/prompts/be
 
     [[concept]]
     name = "hot"
+    cluster = "hot_cold"                   # optional: the unit that statistics resample, and that is sampled whole
     split = "train"
     en = { operand = "hot", answer = "cold" }
     fr = { operand = "chaud", answer = "froid" }
@@ -79,9 +80,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Concept:
-    """What is asked about; the unit that statistics resample."""
+    """What is asked about."""
 
     name: str
+    cluster: str
+    """The unit that statistics resample; the concept's name where none is given."""
     split: str
     cases: Mapping[str, tuple[Case, ...]]
     """Cases by language."""
@@ -187,7 +190,7 @@ def _template(entry: Mapping[str, Any], where: str, prefix: str) -> Template:
 
 
 def _concept(entry: Mapping[str, Any], where: str, languages: tuple[str, ...]) -> Concept:
-    _no_unknown(entry, {"name", "split", *languages}, where)
+    _no_unknown(entry, {"name", "cluster", "split", *languages}, where)
     name = _get(entry, "name", str, where)
     cases = {}
     for language in languages:
@@ -195,7 +198,8 @@ def _concept(entry: Mapping[str, Any], where: str, languages: tuple[str, ...]) -
             value = entry[language]
             listed = value if isinstance(value, list) else [value]
             cases[language] = tuple(_case(case, f"{where} ({name}), {language}") for case in listed)
-    return Concept(name=name, split=_split(entry, where), cases=cases)
+    cluster = _get(entry, "cluster", str, where, default=name)
+    return Concept(name=name, cluster=cluster, split=_split(entry, where), cases=cases)
 
 
 def _case(entry: Any, where: str) -> Case:

@@ -53,6 +53,7 @@ class Prompt:
     prompt_hash: str
     language: str
     concept: str
+    cluster: str
     template: str
     split: str
     held_out: str | None
@@ -169,7 +170,7 @@ def build_prompt_set(
         tokenizer: a fast Hugging Face tokenizer (offsets are needed).
         languages: languages to keep; all when None.
         splits: splits to keep.
-        max_concepts: keep this many concepts a behaviour, drawn with `seed` within each split in proportion.
+        max_concepts: keep about this many concepts a behaviour: whole clusters, drawn with `seed` from every split in proportion.
         prepend: id of the token before each prompt; `prepended_token(tokenizer)` when None.
         seed: of the draw of concepts and distractors.
 
@@ -236,11 +237,25 @@ def prepended_token(tokenizer: Any) -> int:
 
 
 def _sample(concepts: tuple[Concept, ...], limit: int | None, seed: int) -> tuple[Concept, ...]:
+    """Keep whole clusters, drawn evenly from every split, until `limit` concepts are reached."""
     if limit is None or limit >= len(concepts):
         return concepts
-    order = random.Random(f"concepts-{seed}").sample(range(len(concepts)), len(concepts))
-    kept = sorted(order[:limit])
-    return tuple(concepts[i] for i in kept)
+    clusters: dict[str, list[Concept]] = defaultdict(list)
+    for concept in concepts:
+        clusters[concept.cluster].append(concept)
+    by_split: dict[str, list[str]] = defaultdict(list)
+    for name, members in clusters.items():
+        by_split[members[0].split].append(name)
+    order: list[tuple[float, str]] = []
+    for split, names in by_split.items():
+        drawn = random.Random(f"concepts-{seed}-{split}").sample(names, len(names))
+        order += [((rank + 0.5) / len(names), name) for rank, name in enumerate(drawn)]
+    kept: set[str] = set()
+    for _, name in sorted(order):
+        if sum(len(clusters[cluster]) for cluster in kept) >= limit:
+            break
+        kept.add(name)
+    return tuple(concept for concept in concepts if concept.cluster in kept)
 
 
 def _prompt(
@@ -278,6 +293,7 @@ def _prompt(
         prompt_hash=hashlib.sha256(fingerprint.encode()).hexdigest()[:16],
         language=template.language,
         concept=concept.name,
+        cluster=concept.cluster,
         template=template.name,
         split=split,
         held_out=held_out,
@@ -372,13 +388,12 @@ def _answers(
 
 
 def _distractors(behaviour: Behaviour, concepts: Sequence[Concept], language: str, concept: Concept, case: Case, seed: int) -> list[str]:
-    """Draw other concepts' answers, the same ones for a (concept, language) in every template."""
-    pool = sorted(
-        {other.answer for entry in concepts if entry.name != concept.name for other in entry.cases.get(language, ())}
-        - {case.answer, case.operand, *case.contrasts}
-    )
-    draw = random.Random(f"distractors-{seed}-{behaviour.name}-{concept.name}-{language}")
-    return draw.sample(pool, min(behaviour.n_distractors, len(pool)))
+    """Draw other clusters' answers: by meaning the same ones in every template and language."""
+    others = [other for other in concepts if other.cluster != concept.cluster and language in other.cases]
+    drawn = random.Random(f"distractors-{seed}-{behaviour.name}-{concept.name}").sample(others, len(others))
+    taken = {case.answer, case.operand, *case.contrasts}
+    words = dict.fromkeys(other.cases[language][0].answer for other in drawn)
+    return [word for word in words if word not in taken][: behaviour.n_distractors]
 
 
 def _pairs(prompts: Sequence[Prompt]) -> list[PromptPair]:
@@ -397,11 +412,14 @@ def _pairs(prompts: Sequence[Prompt]) -> list[PromptPair]:
     return pairs
 
 
+_PROMPT_COLUMNS = (
+    *("prompt", "behaviour", "prompt_hash", "language", "concept", "cluster", "template", "split", "held_out"),
+    *("text", "operand", "variant"),
+)
+
+
 def _prompt_row(prompt: Prompt) -> dict[str, Any]:
-    names = (
-        "prompt", "behaviour", "prompt_hash", "language", "concept", "template", "split", "held_out", "text", "operand", "variant",
-    )  # fmt: skip
-    return {name: getattr(prompt, name) for name in names} | {"n_tokens": len(prompt.token_ids)}
+    return {name: getattr(prompt, name) for name in _PROMPT_COLUMNS} | {"n_tokens": len(prompt.token_ids)}
 
 
 def _token_rows(prompt: Prompt) -> list[dict[str, Any]]:
