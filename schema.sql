@@ -349,6 +349,31 @@ comment on column baseline.top1_token is 'its text';
 comment on column baseline.top1_logprob is 'nats';
 comment on column baseline.entropy is 'of the next-token distribution, nats';
 
+create table reference_baseline (
+    run_id           varchar not null,
+    prompt           integer not null,
+    source           varchar not null,
+    model            varchar,
+    dtype            varchar,
+    margin           double not null,
+    correct          boolean not null,
+    logprob_correct  double,
+    logprob_contrast double,
+    generated        varchar,
+    primary key (run_id, prompt, source)
+);
+comment on table reference_baseline is 'one row per prompt and imported baseline file: what a model does that may not be the analysed one';
+comment on column reference_baseline.run_id is 'run';
+comment on column reference_baseline.prompt is 'prompt';
+comment on column reference_baseline.source is 'file it stands in';
+comment on column reference_baseline.model is 'model it was measured on; null where the file does not say';
+comment on column reference_baseline.dtype is 'dtype of that model; null where the file does not say';
+comment on column reference_baseline.margin is 'log-probability of the correct answer minus that of the contrast, nats';
+comment on column reference_baseline.correct is 'margin > 0';
+comment on column reference_baseline.logprob_correct is 'nats';
+comment on column reference_baseline.logprob_contrast is 'nats';
+comment on column reference_baseline.generated is 'text the model went on with';
+
 
 -- ----------------------------------------------------------------------------------------------------
 -- Features
@@ -1172,6 +1197,8 @@ create table evaluation (
     p_value          double,
     supports         boolean,
     note             varchar,
+    model            varchar,
+    dtype            varchar,
     primary key (run_id, evaluation)
 );
 comment on table evaluation is 'one row per measured property of a circuit, a behaviour or a computation type';
@@ -1199,6 +1226,8 @@ comment on column evaluation.n_clusters is 'concepts';
 comment on column evaluation.p_value is '(1 + #control as extreme) / (1 + n)';
 comment on column evaluation.supports is 'evidence for (true) or against (false), null where undecided';
 comment on column evaluation.note is 'what to know when reading it';
+comment on column evaluation.model is 'model it was measured on, where that is not the run''s analysed model';
+comment on column evaluation.dtype is 'dtype of that model';
 
 create table transfer (
     run_id               varchar not null,

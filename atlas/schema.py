@@ -310,6 +310,21 @@ class Baseline(Row, table=True):
     entropy: float | None = column("float", "of the next-token distribution, nats", null=True)
 
 
+class ReferenceBaseline(Row, table=True):
+    """One row per prompt and imported baseline file: what a model does that may not be the analysed one."""
+
+    run_id: str = column("varchar", "run", key=True)
+    prompt: int = column("integer", "prompt", key=True)
+    source: str = column("varchar", "file it stands in", key=True)
+    model: str | None = column("varchar", "model it was measured on; null where the file does not say", null=True)
+    dtype: str | None = column("varchar", "dtype of that model; null where the file does not say", null=True)
+    margin: float = column("double", "log-probability of the correct answer minus that of the contrast, nats")
+    correct: bool = column("boolean", "margin > 0")
+    logprob_correct: float | None = column("double", "nats", null=True)
+    logprob_contrast: float | None = column("double", "nats", null=True)
+    generated: str | None = column("varchar", "text the model went on with", null=True)
+
+
 class Activation(Row, table=True):
     """One row per (prompt, position, layer, feature) with activation > 0."""
 
@@ -872,6 +887,8 @@ class Evaluation(Row, table=True):
     p_value: float | None = column("double", "(1 + #control as extreme) / (1 + n)", null=True)
     supports: bool | None = column("boolean", "evidence for (true) or against (false), null where undecided", null=True)
     note: str | None = column("varchar", "what to know when reading it", null=True)
+    model: str | None = column("varchar", "model it was measured on, where that is not the run's analysed model", null=True)
+    dtype: str | None = column("varchar", "dtype of that model", null=True)
 
 
 class Transfer(Row, table=True):
