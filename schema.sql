@@ -983,15 +983,17 @@ create table intervention_member (
     layer        smallint not null,
     feature      integer not null,
     position     smallint not null,
-    value        double
+    value        double,
+    concept      varchar
 );
-comment on table intervention_member is 'one row per feature edited by an intervention; key (run_id, intervention, layer, feature, position)';
+comment on table intervention_member is 'one row per feature edited by an intervention; key (run_id, intervention, layer, feature, position, concept)';
 comment on column intervention_member.run_id is 'run';
 comment on column intervention_member.intervention is 'intervention';
 comment on column intervention_member.layer is 'layer';
 comment on column intervention_member.feature is 'feature';
 comment on column intervention_member.position is 'position; -1 stands for the intervention''s position rule';
 comment on column intervention_member.value is 'absolute target value where it is the same on all prompts, else null';
+comment on column intervention_member.concept is 'concept whose feature set it belongs to, where sets differ by concept; null: the same set for all prompts';
 
 create table outcome (
     run_id               varchar not null,

@@ -313,6 +313,7 @@ class Baseline(Row, table=True):
 class ReferenceBaseline(Row, table=True):
     """One row per prompt and imported baseline file: what a model does that may not be the analysed one."""
 
+    __table_args__ = {"comment": "one row per prompt and imported baseline file: what a model does that may not be the analysed one"}
     run_id: str = column("varchar", "run", key=True)
     prompt: int = column("integer", "prompt", key=True)
     source: str = column("varchar", "file it stands in", key=True)
@@ -329,7 +330,7 @@ class Activation(Row, table=True):
     """One row per (prompt, position, layer, feature) with activation > 0."""
 
     __table_args__ = {
-        "comment": "one row per (prompt, position, layer, feature) with activation > 0; sorted by layer, feature, prompt, position; key (run_id, layer, feature, prompt, position)"
+        "comment": "one row per (prompt, position, layer, feature) with activation > 0; sorted by layer, feature, prompt, position; key (run_id, layer, feature, prompt, position)"  # noqa: E501
     }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
@@ -385,7 +386,7 @@ class FeatureLanguage(Row, table=True):
     """One row per feature and language, zeros included where the feature is active in any language."""
 
     __table_args__ = {
-        "comment": "one row per feature and language, zeros included where the feature is active in any language; key (run_id, layer, feature, language)"
+        "comment": "one row per feature and language, zeros included where the feature is active in any language; key (run_id, layer, feature, language)"  # noqa: E501
     }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
@@ -430,7 +431,7 @@ class FeatureScore(Row, table=True):
     """One row per feature, score, parameter set and language pair."""
 
     __table_args__ = {
-        "comment": "one row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)"
+        "comment": "one row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)"  # noqa: E501
     }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
@@ -638,7 +639,7 @@ class EdgePrompt(Row, table=True):
     """One row per edge and prompt: the values behind star and causal edges."""
 
     __table_args__ = {
-        "comment": "one row per edge and prompt: the values behind star and causal edges; key (run_id, graph, kind, source, target, prompt)"
+        "comment": "one row per edge and prompt: the values behind star and causal edges; key (run_id, graph, kind, source, target, prompt)"  # noqa: E501
     }
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
@@ -735,13 +736,16 @@ class Intervention(Row, table=True):
 class InterventionMember(Row, table=True):
     """One row per feature edited by an intervention."""
 
-    __table_args__ = {"comment": "one row per feature edited by an intervention; key (run_id, intervention, layer, feature, position)"}
+    __table_args__ = {"comment": "one row per feature edited by an intervention; key (run_id, intervention, layer, feature, position, concept)"}
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
     position: int = column("smallint", "position; -1 stands for the intervention's position rule", key=True)
     value: float | None = column("double", "absolute target value where it is the same on all prompts, else null", null=True)
+    concept: str | None = column(
+        "varchar", "concept whose feature set it belongs to, where sets differ by concept; null: the same set for all prompts", key=True, null=True
+    )
 
 
 class Outcome(Row, table=True):
@@ -895,7 +899,7 @@ class Transfer(Row, table=True):
     """One row per swap of features from a source prompt into a target prompt."""
 
     __table_args__ = {
-        "comment": "one row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)"
+        "comment": "one row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)"  # noqa: E501
     }
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention of rule swap", key=True)
