@@ -29,6 +29,7 @@ from ingest.tiny import corpus, paths
 from ingest.tiny.corpus import AntonymPrompt
 from ingest.tiny.loading import Loaded, load
 from ingest.tiny.templates import Split
+from ingest.tiny.train_transcoders import mlp_inputs_outputs
 from ingest.tiny.words import LANGUAGES, Language
 
 Metrics = dict[str, Any]
@@ -115,7 +116,7 @@ def family_accuracy(loaded: Loaded) -> dict[str, dict[str, float]]:
 
 def replacement_quality(loaded: Loaded) -> dict[str, dict[str, float]]:
     """Return per language: KL(model || all MLPs replaced) in nats and top-1 agreement, at decisions of test templates."""
-    table = {}
+    table: dict[str, dict[str, float]] = {}
     for language in LANGUAGES:
         divergences, agreements = [], []
         for prompts in by_template(language, "test").values():
@@ -131,8 +132,6 @@ def replacement_quality(loaded: Loaded) -> dict[str, dict[str, float]]:
 @torch.no_grad()
 def transcoder_quality(loaded: Loaded) -> dict[str, dict[str, list[float]]]:
     """Return per language, lists over layers: L0 (active features a token), FVU, dead features; and the number of tokens."""
-    from ingest.tiny.train_transcoders import mlp_inputs_outputs
-
     lengths: dict[tuple[Language, int], list[str]] = {}
     for language, text in corpus.corpus_documents(count=DOCUMENTS, seed=1):
         lengths.setdefault((language, len(loaded.tokens([text])[0])), []).append(text)

@@ -109,7 +109,7 @@ def train_steps(
             group["lr"] = learning_rate_at(step, recipe)
         loss = weighted_loss(model, next(stream))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
         yield float(loss)

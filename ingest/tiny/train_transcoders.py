@@ -132,7 +132,7 @@ def train_transcoders(
         penalty = recipe.penalty * min(1.0, (step + 1) / recipe.penalty_warmup)
         loss = (error.pow(2).sum(dim=-1) + penalty * counted).mean(dim=1).sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         if progress:
             progress("transcoders", step + 1, recipe.steps)

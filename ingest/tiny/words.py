@@ -27,6 +27,16 @@ def _row_pairs(table: str) -> tuple[tuple[Row, Row], ...]:
     return tuple((first, second) for first, second in halves)
 
 
+Country = tuple[Row, Row, tuple[Row, Row, Row]]
+"""Country, its capital, three other cities."""
+
+
+def _countries(table: str) -> tuple[Country, ...]:
+    """Read blocks of five lines, with an empty line between them."""
+    blocks = [_rows(block) for block in table.split("\n\n")]
+    return tuple((country, capital, (a, b, c)) for country, capital, a, b, c in blocks)
+
+
 ANTONYMS: Final = _row_pairs("""
     hot chaud heiß               | cold froid kalt
     big grand groß               | small petit klein
@@ -186,94 +196,89 @@ PLACES: Final = _rows("""
 """)
 """What one can ask leave to enter."""
 
-COUNTRIES: Final[tuple[tuple[Row, Row, tuple[Row, Row, Row]], ...]] = tuple(
-    (rows[0], rows[1], (rows[2], rows[3], rows[4]))
-    for rows in (
-        _rows(block)
-        for block in """
-        France France Frankreich
-        Paris Paris Paris
-        Lyon Lyon Lyon
-        Lille Lille Lille
-        Nantes Nantes Nantes
+COUNTRIES: Final = _countries("""
+    France France Frankreich
+    Paris Paris Paris
+    Lyon Lyon Lyon
+    Lille Lille Lille
+    Nantes Nantes Nantes
 
-        Germany Allemagne Deutschland
-        Berlin Berlin Berlin
-        Hamburg Hambourg Hamburg
-        Munich Munich München
-        Bonn Bonn Bonn
+    Germany Allemagne Deutschland
+    Berlin Berlin Berlin
+    Hamburg Hambourg Hamburg
+    Munich Munich München
+    Bonn Bonn Bonn
 
-        Italy Italie Italien
-        Rome Rome Rom
-        Milan Milan Mailand
-        Turin Turin Turin
-        Bari Bari Bari
+    Italy Italie Italien
+    Rome Rome Rom
+    Milan Milan Mailand
+    Turin Turin Turin
+    Bari Bari Bari
 
-        Spain Espagne Spanien
-        Madrid Madrid Madrid
-        Seville Séville Sevilla
-        Malaga Malaga Malaga
-        Bilbao Bilbao Bilbao
+    Spain Espagne Spanien
+    Madrid Madrid Madrid
+    Seville Séville Sevilla
+    Malaga Malaga Malaga
+    Bilbao Bilbao Bilbao
 
-        Poland Pologne Polen
-        Warsaw Varsovie Warschau
-        Gdansk Gdansk Danzig
-        Poznan Poznan Posen
-        Lodz Lodz Lodz
+    Poland Pologne Polen
+    Warsaw Varsovie Warschau
+    Gdansk Gdansk Danzig
+    Poznan Poznan Posen
+    Lodz Lodz Lodz
 
-        Austria Autriche Österreich
-        Vienna Vienne Wien
-        Linz Linz Linz
-        Graz Graz Graz
-        Salzburg Salzbourg Salzburg
+    Austria Autriche Österreich
+    Vienna Vienne Wien
+    Linz Linz Linz
+    Graz Graz Graz
+    Salzburg Salzbourg Salzburg
 
-        Portugal Portugal Portugal
-        Lisbon Lisbonne Lissabon
-        Porto Porto Porto
-        Braga Braga Braga
-        Faro Faro Faro
+    Portugal Portugal Portugal
+    Lisbon Lisbonne Lissabon
+    Porto Porto Porto
+    Braga Braga Braga
+    Faro Faro Faro
 
-        Russia Russie Russland
-        Moscow Moscou Moskau
-        Kazan Kazan Kasan
-        Sochi Sotchi Sotschi
-        Omsk Omsk Omsk
+    Russia Russie Russland
+    Moscow Moscou Moskau
+    Kazan Kazan Kasan
+    Sochi Sotchi Sotschi
+    Omsk Omsk Omsk
 
-        Japan Japon Japan
-        Tokyo Tokyo Tokio
-        Osaka Osaka Osaka
-        Kobe Kobe Kobe
-        Nagoya Nagoya Nagoya
+    Japan Japon Japan
+    Tokyo Tokyo Tokio
+    Osaka Osaka Osaka
+    Kobe Kobe Kobe
+    Nagoya Nagoya Nagoya
 
-        Turkey Turquie Türkei
-        Ankara Ankara Ankara
-        Istanbul Istanbul Istanbul
-        Izmir Izmir Izmir
-        Bursa Bursa Bursa
+    Turkey Turquie Türkei
+    Ankara Ankara Ankara
+    Istanbul Istanbul Istanbul
+    Izmir Izmir Izmir
+    Bursa Bursa Bursa
 
-        Greece Grèce Griechenland
-        Athens Athènes Athen
-        Patras Patras Patras
-        Volos Volos Volos
-        Larissa Larissa Larissa
+    Greece Grèce Griechenland
+    Athens Athènes Athen
+    Patras Patras Patras
+    Volos Volos Volos
+    Larissa Larissa Larissa
 
-        Norway Norvège Norwegen
-        Oslo Oslo Oslo
-        Bergen Bergen Bergen
-        Trondheim Trondheim Trondheim
-        Stavanger Stavanger Stavanger
+    Norway Norvège Norwegen
+    Oslo Oslo Oslo
+    Bergen Bergen Bergen
+    Trondheim Trondheim Trondheim
+    Stavanger Stavanger Stavanger
 
-        Sweden Suède Schweden
-        Stockholm Stockholm Stockholm
-        Uppsala Uppsala Uppsala
-        Malmo Malmö Malmö
-        Lund Lund Lund
+    Sweden Suède Schweden
+    Stockholm Stockholm Stockholm
+    Uppsala Uppsala Uppsala
+    Malmo Malmö Malmö
+    Lund Lund Lund
 
-        China Chine China
-        Beijing Pékin Peking
-        Shanghai Shanghai Schanghai
-        Wuhan Wuhan Wuhan
-        Harbin Harbin Harbin""".split("\n\n")
-    )
-)
+    China Chine China
+    Beijing Pékin Peking
+    Shanghai Shanghai Schanghai
+    Wuhan Wuhan Wuhan
+    Harbin Harbin Harbin
+""")
 """Country, its capital, three other cities."""
