@@ -431,7 +431,7 @@ class FeatureScore(Row, table=True):
     """One row per feature, score, parameter set and language pair."""
 
     __table_args__ = {
-        "comment": "one row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)"  # noqa: E501
+        "comment": "one row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)"
     }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
@@ -639,7 +639,7 @@ class EdgePrompt(Row, table=True):
     """One row per edge and prompt: the values behind star and causal edges."""
 
     __table_args__ = {
-        "comment": "one row per edge and prompt: the values behind star and causal edges; key (run_id, graph, kind, source, target, prompt)"  # noqa: E501
+        "comment": "one row per edge and prompt: the values behind star and causal edges; key (run_id, graph, kind, source, target, prompt)"
     }
     run_id: str = column("varchar", "run", key=True)
     graph: int = column("integer", "graph", key=True)
@@ -736,15 +736,19 @@ class Intervention(Row, table=True):
 class InterventionMember(Row, table=True):
     """One row per feature edited by an intervention."""
 
-    __table_args__ = {"comment": "one row per feature edited by an intervention; key (run_id, intervention, layer, feature, position, concept)"}
+    __table_args__ = {
+        "comment": "one row per feature edited by an intervention; key (run_id, intervention, layer, feature, position, concept)"
+    }
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
     position: int = column("smallint", "position; -1 stands for the intervention's position rule", key=True)
     value: float | None = column("double", "absolute target value where it is the same on all prompts, else null", null=True)
-    concept: str | None = column(
-        "varchar", "concept whose feature set it belongs to, where sets differ by concept; null: the same set for all prompts", key=True, null=True
+    concept: str = column(
+        "varchar",
+        "concept whose feature set it belongs to, where sets differ by concept; null: the same set for all prompts",
+        key=True,
     )
 
 
@@ -899,7 +903,7 @@ class Transfer(Row, table=True):
     """One row per swap of features from a source prompt into a target prompt."""
 
     __table_args__ = {
-        "comment": "one row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)"  # noqa: E501
+        "comment": "one row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)"
     }
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention of rule swap", key=True)
