@@ -156,8 +156,7 @@ class TranscoderSet:
         self.require(layers or ())
         if self.files.writes_before_post_norm and model.adapter.mlp_post_norm is not None:
             raise InputError(
-                f"transcoders {self.name} predict {self.files.hook_out}, before the norm that {model.adapter.family} "
-                "puts after its MLP",
+                f"transcoders {self.name} predict {self.files.hook_out}, before the norm that {model.adapter.family} puts after its MLP",
                 hint="use a set whose feature_output_hook is hook_mlp_out",
             )
         model.read_site = self.read_site
@@ -167,8 +166,7 @@ class TranscoderSet:
         missing = sorted(set(layers) - set(self.layers))
         if missing:
             raise InputError(
-                f"transcoders {self.name} have no layer {', '.join(map(str, missing))}; "
-                f"they have {self.layers[0]} to {self.layers[-1]}",
+                f"transcoders {self.name} have no layer {', '.join(map(str, missing))}; they have {self.layers[0]} to {self.layers[-1]}",
                 hint="choose --layers among them, or complete the download",
             )
 
@@ -216,6 +214,16 @@ class TranscoderSet:
     def encode(self, layer: int, x: Tensor) -> Tensor:
         """Return dense activations (..., F) of x (..., D)."""
         return self.activate(layer, self.pre_activations(layer, x))
+
+    def encode_rows(self, layer: int, x: Tensor, features: Tensor) -> Tensor:
+        """Return activations (..., n) of chosen features (n,) of x (..., D), from their own encoder rows (TopK needs all)."""
+        if self.activation == "topk":
+            return self.encode(layer, x)[..., features.to(self.device)]
+        rows = self.encoder_rows(layer, features)
+        pre = torch.nn.functional.linear(x.to(self.device, self.dtype), rows, self.encoder_bias(layer)[features.to(self.device)])
+        if self.activation == "relu":
+            return torch.relu(pre)
+        return pre * (pre > self._threshold(layer)[features.to(self.device)])
 
     def encode_sparse(self, layer: int, x: Tensor, *, max_elements: int = 1 << 27) -> Sparse:
         """Return the active features of x (T, D), compacted on the device.
