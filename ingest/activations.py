@@ -1,0 +1,321 @@
+"""Every active feature at every position of every prompt, and what follows from counting them.
+
+In: a model, its transcoders, a prompt set. Out: rows of activation, feature, feature_language, feature_role, histogram, context and
+transcoder_quality.
+
+1. The model runs once over the prompts; MLP inputs and outputs of the wanted layers are kept (METHODS section 1).
+2. Layer by layer, so that one encoder at a time suffices, they are encoded; pre-activations are thresholded and compacted on the
+   device, and only active entries leave it.
+3. Counts are scattered into dense arrays (`ingest.statistics`), contexts chosen from the sorted rows (`ingest.contexts`).
+4. Quality: L0, FVU and dead features per language; KL and top-1 agreement with this MLP replaced (`ingest.quality`).
+Position 0, the attention sink, is recorded in `activation` and left out of everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from atlas.errors import ModelError
+from ingest.batches import Progress, in_halving_batches, is_out_of_memory, pad_right
+from ingest.contexts import ContextConfig, Contexts, context_table, decile_samples, silent_samples, strongest
+from ingest.model import LanguageModel
+from ingest.prompts import PromptSet
+from ingest.quality import QualityConfig, Variance, quality_table
+from ingest.rows import ActiveRows, concatenate
+from ingest.statistics import RANDOM_LANGUAGE, ROLES, LayerStatistics, TokenBlock, TokenCounts
+from ingest.transcoder import Sparse, TranscoderSet
+
+
+@dataclass(frozen=True)
+class ActivationConfig:
+    """What is extracted, and in what portions."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers to encode; None is every layer that has a transcoder."""
+    batch_size: int = 64
+    """Prompts a forward pass; halved when memory runs out."""
+    max_elements: int = 1 << 26
+    """Dense pre-activations held at a time (numbers); tokens an encoder block = this over d_transcoder."""
+    chunk_tokens: int = 1 << 16
+    """Tokens whose MLP inputs are kept at a time; each encoder is read once a chunk."""
+    cache_device: str | None = None
+    """Where MLP inputs wait for their encoder; None is the model's device."""
+    seed: int = 0
+    """Of sampled contexts."""
+    contexts: ContextConfig = field(default_factory=ContextConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+
+
+@dataclass(frozen=True)
+class CachedInputs:
+    """What the transcoders of some layers read and predict on flat tokens (N)."""
+
+    mlp_in: Mapping[int, Tensor]
+    """layer -> (N, D)."""
+    mlp_out: Mapping[int, Tensor]
+    """layer -> (N, D); empty unless asked for."""
+
+
+def activations(
+    model: LanguageModel,
+    transcoders: TranscoderSet,
+    prompts: PromptSet,
+    config: ActivationConfig | None = None,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, pa.Table]:
+    """Extract a prompt set; `progress` counts layers of chunks, then layers of the quality check.
+
+    Raises:
+        ModelError: NaN or infinite values, naming layer and prompt; memory that runs out with a single prompt.
+        InputError: layers without a transcoder.
+    """
+    config = config or ActivationConfig()
+    layers = chosen_layers(transcoders, config.layers)
+    transcoders.bind(model, layers)
+    languages = prompts.languages
+    sequences = [prompt.token_ids for prompt in prompts.prompts]
+    block = prompt_block(prompts, languages)
+    counts = TokenCounts.empty(len(languages))
+    counts.add(block)
+    stages = _Stages(progress, chunks=len(list(_chunks(sequences, config.chunk_tokens))), layers=len(layers), config=config)
+
+    parts: dict[int, list[ActiveRows]] = {layer: [] for layer in layers}
+    offsets: list[int] = []
+    variance = {layer: Variance(len(languages), model.d_model) for layer in layers}
+    start = 0
+    for chunk in _chunks(sequences, config.chunk_tokens):
+        chunk_sequences = sequences[chunk]
+        names = [f"prompt {prompt.prompt} ({prompt.text!r})" for prompt in prompts.prompts[chunk]]
+        cached = cache_inputs(model, chunk_sequences, layers, config, names=names, outputs=not transcoders.cross_layer)
+        n_tokens = sum(map(len, chunk_sequences))
+        part = TokenBlock(*(getattr(block, name)[start : start + n_tokens] for name in ("item", "position", "language", "role")))
+        for layer in layers:
+            observe = None
+            if cached.mlp_out:
+                observe = variance[layer].observer(transcoders, layer, cached, part)
+            rows = encode_rows(transcoders, layer, cached.mlp_in[layer], config.max_elements, observe=observe)
+            parts[layer].append(rows.to("cpu"))
+            stages.step()
+        offsets.append(start)
+        start += n_tokens
+
+    tables: dict[str, list[pa.Table]] = {}
+    statistics: dict[int, LayerStatistics] = {}
+    for layer in layers:
+        rows = concatenate(parts.pop(layer), offsets)
+        statistics[layer] = _statistics(rows, block, transcoders.d_transcoder(layer), languages)
+        for name, table in _layer_tables(
+            rows, block, statistics[layer], layer, transcoders.d_transcoder(layer), counts, languages, config
+        ).items():
+            tables.setdefault(name, []).append(table)
+    quality = quality_table(
+        model, transcoders, prompts, layers, statistics, counts, variance, config.quality, step=stages.step
+    )
+    return {name: pa.concat_tables(pieces) for name, pieces in tables.items()} | {"transcoder_quality": quality}
+
+
+def chosen_layers(transcoders: TranscoderSet, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the wanted layers, ascending and checked; all of the set for None."""
+    if layers is None:
+        return transcoders.layers
+    transcoders.require(layers)
+    return tuple(sorted(set(layers)))
+
+
+def prompt_block(prompts: PromptSet, languages: Sequence[str]) -> TokenBlock:
+    """Return the flat tokens of a prompt set, in prompt order."""
+    lengths = torch.tensor([len(prompt.token_ids) for prompt in prompts.prompts])
+    language = torch.tensor([languages.index(prompt.language) for prompt in prompts.prompts])
+    return TokenBlock(
+        item=torch.repeat_interleave(torch.tensor([prompt.prompt for prompt in prompts.prompts]), lengths),
+        position=torch.cat([torch.arange(int(length)) for length in lengths]),
+        language=torch.repeat_interleave(language, lengths),
+        role=torch.tensor([ROLES.index(role) for prompt in prompts.prompts for role in prompt.roles]),
+    )
+
+
+def cache_inputs(
+    model: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    config: ActivationConfig,
+    *,
+    names: Sequence[str],
+    outputs: bool,
+) -> CachedInputs:
+    """Run the model over token sequences and keep what the transcoders read (and predict), flat, without padding.
+
+    Raises:
+        ModelError: NaN or infinite values, with the layer and the first of `names` that has them.
+    """
+    device = torch.device(config.cache_device) if config.cache_device else model.device
+
+    def run(part: slice) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        ids, mask = pad_right(sequences[part])
+        try:
+            captured = model.capture(ids, mask, layers=layers)
+        except ModelError as error:
+            if is_out_of_memory(error):
+                raise
+            raise _naming_the_prompt(model, sequences[part], names[part], error) from error
+        mask = captured.mask
+        read = {layer: captured.mlp_in[layer][mask].to(device) for layer in layers}
+        written = {layer: captured.mlp_out[layer][mask].to(device) for layer in layers} if outputs else {}
+        for layer in layers:
+            if not bool(torch.isfinite(read[layer]).all()):
+                bad = int((~torch.isfinite(read[layer]).all(dim=1)).nonzero()[0, 0])
+                lengths = torch.tensor([len(row) for row in sequences[part]]).cumsum(0)
+                name = names[part][int(torch.searchsorted(lengths, bad, right=True))]
+                raise ModelError(
+                    f"{name} has NaN or infinite values in the MLP input of layer {layer}",
+                    hint="load the model with --dtype float32",
+                )
+        return read, written
+
+    batches = list(in_halving_batches(len(sequences), config.batch_size, run))
+    return CachedInputs(
+        {layer: torch.cat([read[layer] for read, _ in batches]) for layer in layers},
+        {layer: torch.cat([written[layer] for _, written in batches]) for layer in layers} if outputs else {},
+    )
+
+
+def _naming_the_prompt(
+    model: LanguageModel, sequences: Sequence[Sequence[int]], names: Sequence[str], error: ModelError
+) -> ModelError:
+    """Run the prompts of a failed batch one by one to find whose values are not finite."""
+    for row, name in zip(sequences, names, strict=True):
+        try:
+            model.capture(*pad_right([row]))
+        except ModelError as single:
+            return ModelError(f"{name}: {single.message}", hint=error.hint)
+    return error
+
+
+def encode_rows(
+    transcoders: TranscoderSet,
+    layer: int,
+    x: Tensor,
+    max_elements: int,
+    *,
+    observe: Callable[[slice, Sparse], None] | None = None,
+) -> ActiveRows:
+    """Return the active features (value > 0) of x (N, D), block by block; `observe` sees each block before its values below 0 go.
+
+    Raises:
+        ModelError: encoder weights or activations that are NaN or infinite, naming the layer.
+    """
+    low, high = torch.aminmax(transcoders.encoder(layer))
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise ModelError(
+            f"the encoder of layer {layer} of {transcoders.name} has NaN or infinite weights",
+            hint="download the file again, or leave the layer out (--layers)",
+        )
+
+    def run(part: slice) -> tuple[int, ActiveRows]:
+        sparse = transcoders.encode_sparse(layer, x[part].to(transcoders.device), max_elements=max_elements)
+        if not bool(torch.isfinite(sparse.value).all()):
+            raise ModelError(
+                f"activations of layer {layer} of {transcoders.name} overflow {transcoders.dtype}",
+                hint="compute in float32 (--dtype float32)",
+            )
+        if observe is not None:
+            observe(part, sparse)
+        rows = ActiveRows(sparse.token, sparse.feature, sparse.value.float())
+        return part.start, rows if transcoders.activation == "relu" else rows.select(rows.value > 0)
+
+    tokens_at_once = max(max_elements // transcoders.d_transcoder(layer), 1)
+    blocks = list(in_halving_batches(len(x), tokens_at_once, run, what="tokens"))
+    return concatenate([rows for _, rows in blocks], [start for start, _ in blocks])
+
+
+def _chunks(sequences: Sequence[Sequence[int]], chunk_tokens: int) -> Iterator[slice]:
+    """Yield slices of sequences of at most `chunk_tokens` tokens (at least one sequence each)."""
+    start, used = 0, 0
+    for index, row in enumerate(sequences):
+        if used and used + len(row) > chunk_tokens:
+            yield slice(start, index)
+            start, used = index, 0
+        used += len(row)
+    if start < len(sequences):
+        yield slice(start, len(sequences))
+
+
+def _statistics(rows: ActiveRows, block: TokenBlock, n_features: int, languages: Sequence[str]) -> LayerStatistics:
+    statistics = LayerStatistics(n_features, len(languages), "cpu", with_roles=True)
+    statistics.add(rows, block, real=torch.tensor([language != RANDOM_LANGUAGE for language in languages]))
+    return statistics
+
+
+def _layer_tables(
+    rows: ActiveRows,
+    block: TokenBlock,
+    statistics: LayerStatistics,
+    layer: int,
+    n_features: int,
+    counts: TokenCounts,
+    languages: Sequence[str],
+    config: ActivationConfig,
+) -> dict[str, pa.Table]:
+    real = torch.tensor([language != RANDOM_LANGUAGE for language in languages])
+    eligible = block.counted & real[block.language]
+    counted = rows.select(eligible[rows.token])
+    chosen: list[Contexts] = [
+        strongest(counted, config.contexts.n_top),
+        decile_samples(counted, config.contexts.per_decile, config.seed),
+        silent_samples(
+            rows, torch.unique(counted.feature), eligible.nonzero()[:, 0], n_features, config.contexts.n_silent, config.seed
+        ),
+    ]
+    return {
+        "activation": activation_table(rows, block, layer),
+        "feature": pa.table(statistics.feature_columns(layer, counts, languages)),
+        "feature_language": statistics.language_table(layer, counts, languages),
+        "feature_role": statistics.role_table(layer, counts, languages),
+        "histogram": statistics.histogram_table(layer),
+        "context": context_table(
+            chosen,
+            rows,
+            block,
+            layer=layer,
+            n_features=n_features,
+            languages=languages,
+            source="prompt",
+            window=config.contexts.window,
+        ),
+    }
+
+
+def activation_table(rows: ActiveRows, block: TokenBlock, layer: int) -> pa.Table:
+    """Return `activation` of a layer, sorted by feature, prompt, position; sinks included."""
+    order = torch.argsort(rows.feature, stable=True)
+    token = rows.token[order]
+    return pa.table(
+        {
+            "layer": pa.array(np.full(len(rows), layer, np.int16)),
+            "feature": pa.array(rows.feature[order].numpy().astype(np.int32)),
+            "prompt": pa.array(block.item[token].numpy().astype(np.int32)),
+            "position": pa.array(block.position[token].numpy().astype(np.int16)),
+            "activation": pa.array(rows.value[order].numpy()),
+        }
+    )
+
+
+class _Stages:
+    """Counts steps for a progress bar: layers of chunks, then layers of the quality check."""
+
+    def __init__(self, progress: Progress | None, *, chunks: int, layers: int, config: ActivationConfig) -> None:
+        self.progress = progress
+        self.total = chunks * layers + (layers + 1 if config.quality.replacement else 0)
+        self.done = 0
+
+    def step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)

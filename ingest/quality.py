@@ -1,0 +1,238 @@
+"""How well transcoders stand for the MLPs they replace.
+
+In: a model, transcoders, prompts, counts of active features. Out: rows of transcoder_quality, per layer and language, and
+layer -1 for all ingested layers at once.
+
+- L0 = active features a token; dead = never active on these tokens; both from counts.
+- FVU = sum |m - m^|^2 / sum |m - mean m|^2 over the counted tokens of a language (METHODS section 1).
+- KL(model || replaced) in nats and top-1 agreement at the decision position, with the MLP outputs at every position but the sink
+  replaced by what the transcoders predict from the *live* MLP inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ingest.batches import in_halving_batches, pad_right
+from ingest.model import LanguageModel, without_sink
+from ingest.prompts import Prompt, PromptSet
+from ingest.statistics import LayerStatistics, TokenBlock, TokenCounts
+from ingest.transcoder import Sparse, TranscoderSet
+
+if TYPE_CHECKING:
+    from ingest.activations import CachedInputs
+
+ALL_LAYERS = -1
+"""The layer under which figures with every ingested layer replaced stand."""
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """What the quality check costs."""
+
+    replacement: bool = True
+    """Whether to run the model with MLPs replaced (layers + 1 more forward passes)."""
+    prompts_per_language: int = 200
+    """Prompts of these runs, evenly spaced over each language's."""
+    batch_size: int = 64
+    """Prompts a forward pass; halved when memory runs out."""
+
+
+class Variance:
+    """Sums for the FVU of one layer, per language, in float64."""
+
+    def __init__(self, n_languages: int, d_model: int) -> None:
+        self.n = torch.zeros(n_languages, dtype=torch.float64)
+        self.residual = torch.zeros(n_languages, dtype=torch.float64)
+        self.squares = torch.zeros(n_languages, dtype=torch.float64)
+        self.total = torch.zeros(n_languages, d_model, dtype=torch.float64)
+
+    def observer(
+        self, transcoders: TranscoderSet, layer: int, cached: CachedInputs, block: TokenBlock
+    ) -> Callable[[slice, Sparse], None]:
+        """Return a function that decodes each encoded block and adds its residuals."""
+
+        def observe(part: slice, sparse: Sparse) -> None:
+            x = cached.mlp_in[layer][part].to(transcoders.device)
+            m = cached.mlp_out[layer][part].to(transcoders.device, transcoders.dtype)
+            self.add(m, transcoders.decode_sparse(layer, sparse, len(x), x), block.language[part], block.counted[part])
+
+        return observe
+
+    def add(self, m: Tensor, predicted: Tensor, language: Tensor, counted: Tensor) -> None:
+        """Add MLP outputs m (N, D) and their predictions (N, D) where `counted`."""
+        keep = counted.to(m.device)
+        m, predicted, language = m[keep].double(), predicted[keep].double(), language[counted]
+        self.n.index_add_(0, language, torch.ones(len(language), dtype=torch.float64))
+        self.residual.index_add_(0, language, (m - predicted).pow(2).sum(1).cpu())
+        self.squares.index_add_(0, language, m.pow(2).sum(1).cpu())
+        self.total.index_add_(0, language, m.cpu())
+
+    def fvu(self) -> list[float | None]:
+        """Return the FVU per language, None without variance."""
+        spread = self.squares - self.total.pow(2).sum(1) / self.n.clamp(min=1)
+        return [
+            float(residual / variance) if n > 0 and variance > 0 else None
+            for n, residual, variance in zip(self.n, self.residual, spread, strict=True)
+        ]
+
+
+class Replacement:
+    """An edit that puts transcoder predictions in the place of MLP outputs; one per forward pass.
+
+    Encoders see the live MLP inputs; features of a cross-layer set that are read at an earlier layer are remembered.
+    """
+
+    def __init__(self, transcoders: TranscoderSet, layers: Iterable[int], replaced: Tensor) -> None:
+        self.transcoders = transcoders
+        self.layers = frozenset(layers)
+        self.replaced = replaced
+        """(B, T) bool: positions to replace."""
+        self._active: dict[int, Sparse] = {}
+
+    def __call__(self, layer: int, mlp_in: Tensor, mlp_out: Tensor) -> Tensor:
+        """Return mlp_out (B, T, D) with the chosen positions predicted."""
+        if layer not in self.transcoders.layers:
+            return mlp_out
+        x = mlp_in[self.replaced]
+        if self.layers.intersection(self.transcoders.writes_to(layer)):
+            self._active[layer] = self.transcoders.encode_sparse(layer, x)
+        if layer not in self.layers:
+            return mlp_out
+        out = mlp_out.clone()
+        out[self.replaced] = predict(self.transcoders, layer, self._active, x).to(mlp_out)
+        return out
+
+
+def predict(transcoders: TranscoderSet, layer: int, active: Mapping[int, Sparse], x: Tensor) -> Tensor:
+    """Return the prediction (N, D) of a layer's MLP output from active features of it and, cross-layer, of earlier ones."""
+    if not transcoders.cross_layer:
+        return transcoders.decode_sparse(layer, active[layer], len(x), x)
+    out = torch.zeros(len(x), transcoders.d_model, dtype=transcoders.dtype, device=transcoders.device)
+    for source in transcoders.sources_of(layer):
+        rows = transcoders.decoder_rows(source, active[source].feature, target=layer)
+        out.index_add_(0, active[source].token, rows * active[source].value[:, None])
+    return out + transcoders.decoder_bias(layer) + transcoders.skip(layer, x)
+
+
+def quality_table(
+    model: LanguageModel,
+    transcoders: TranscoderSet,
+    prompts: PromptSet,
+    layers: Sequence[int],
+    statistics: Mapping[int, LayerStatistics],
+    counts: TokenCounts,
+    variance: Mapping[int, Variance],
+    config: QualityConfig,
+    *,
+    step: Callable[[], None],
+) -> pa.Table:
+    """Return transcoder_quality for the given layers and, where MLPs were replaced, for all of them at once (layer -1)."""
+    languages = prompts.languages
+    replaced = _replacement_figures(model, transcoders, prompts, layers, config, step) if config.replacement else {}
+    rows: list[dict[str, object]] = []
+    for layer in layers:
+        n_active = statistics[layer].n_active
+        fvu = variance[layer].fvu()
+        for i, language in enumerate(languages):
+            n_tokens = int(counts.tokens[i])
+            rows.append(
+                {
+                    "layer": layer,
+                    "language": language,
+                    "n_tokens": n_tokens,
+                    "l0": float(n_active[i].sum()) / n_tokens if n_tokens else None,
+                    "fvu": fvu[i],
+                    "n_dead": int((n_active[i] == 0).sum()),
+                    **replaced.get((layer, language), {"kl": None, "top1_agreement": None}),
+                }
+            )
+    for i, language in enumerate(languages):
+        if (ALL_LAYERS, language) in replaced:
+            rows.append(
+                {
+                    "layer": ALL_LAYERS,
+                    "language": language,
+                    "n_tokens": int(counts.tokens[i]),
+                    **replaced[ALL_LAYERS, language],
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+_SCHEMA = pa.schema(
+    [
+        ("layer", pa.int16()),
+        ("language", pa.string()),
+        ("n_tokens", pa.int64()),
+        ("l0", pa.float64()),
+        ("fvu", pa.float64()),
+        ("n_dead", pa.int32()),
+        ("kl", pa.float64()),
+        ("top1_agreement", pa.float64()),
+    ]
+)
+
+
+def evenly_spaced(prompts: Sequence[Prompt], per_language: int) -> list[Prompt]:
+    """Return up to `per_language` prompts of each language, spread over the set."""
+    chosen: list[Prompt] = []
+    for language in dict.fromkeys(prompt.language for prompt in prompts):
+        own = [prompt for prompt in prompts if prompt.language == language]
+        index = np.unique(np.linspace(0, len(own) - 1, min(per_language, len(own))).round().astype(int))
+        chosen += [own[i] for i in index]
+    return chosen
+
+
+def _replacement_figures(
+    model: LanguageModel,
+    transcoders: TranscoderSet,
+    prompts: PromptSet,
+    layers: Sequence[int],
+    config: QualityConfig,
+    step: Callable[[], None],
+) -> dict[tuple[int, str], dict[str, float | None]]:
+    """Run the model with each layer's MLP replaced, then with all; return KL and top-1 agreement by (layer, language)."""
+    chosen = evenly_spaced(prompts.prompts, config.prompts_per_language)
+    clean = torch.cat(_log_probabilities(model, chosen, None, config.batch_size))  # (P, V)
+    figures: dict[tuple[int, str], dict[str, float | None]] = {}
+    for layer, replaced_layers in [*((layer, (layer,)) for layer in layers), (ALL_LAYERS, tuple(layers))]:
+
+        def edit_for(mask: Tensor, replaced_layers: tuple[int, ...] = replaced_layers) -> Replacement:
+            return Replacement(transcoders, replaced_layers, without_sink(mask))
+
+        changed = torch.cat(_log_probabilities(model, chosen, edit_for, config.batch_size))
+        kl = (clean.exp() * (clean - changed)).sum(1)
+        agrees = clean.argmax(1) == changed.argmax(1)
+        for language in prompts.languages:
+            own = torch.tensor([prompt.language == language for prompt in chosen])
+            figures[layer, language] = {
+                "kl": float(kl[own].mean()),
+                "top1_agreement": float(agrees[own].float().mean()),
+            }
+        step()
+    return figures
+
+
+def _log_probabilities(
+    model: LanguageModel, prompts: Sequence[Prompt], edit_for: Callable[[Tensor], Replacement] | None, batch_size: int
+) -> list[Tensor]:
+    """Return log-probabilities (B, V) at the decision positions, batch by batch, on the CPU."""
+
+    def run(part: slice) -> Tensor:
+        batch = prompts[part]
+        ids, mask = pad_right([prompt.token_ids for prompt in batch])
+        edit = None if edit_for is None else edit_for(mask.to(model.device))
+        captured = model.capture(ids, mask, layers=(), mlp=False, edit=edit)
+        decision = torch.tensor([prompt.decision_position for prompt in batch], device=model.device)
+        logits = model.logits(captured.final[torch.arange(len(batch), device=model.device), decision])
+        return torch.log_softmax(logits, dim=1).cpu()
+
+    return list(in_halving_batches(len(prompts), batch_size, run))
