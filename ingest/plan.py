@@ -10,7 +10,6 @@ Two kinds of field: those that decide the numbers are the plan's identity and go
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -168,7 +167,3 @@ def parse_layers(text: str) -> tuple[int, ...]:
         layers.update(range(int(low), int(high if dash else low) + 1))
     return tuple(sorted(layers))
 
-
-def canonical_json(value: Any) -> str:
-    """Return JSON with sorted keys and no white space: equal plans give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -178,6 +178,8 @@ def build_prompt_set(
         InputError: an answer that is not one token, an operand that is not found, or a set without prompts.
     """
     prepended = prepended_token(tokenizer) if prepend is None else prepend
+    if prepended is None:
+        raise InputError("The tokenizer has no BOS, padding or EOS token to put before a prompt.", hint="Add a bos_token to it.")
     prompts: list[Prompt] = []
     problems: list[str] = []
     for behaviour in behaviours:
@@ -221,19 +223,10 @@ def build_prompt_set(
     return PromptSet(tuple(behaviours), tuple(prompts), tuple(_pairs(prompts)))
 
 
-def prepended_token(tokenizer: Any) -> int:
-    """Return the id of the token that is put before each prompt: BOS, else end of text.
-
-    Raises:
-        InputError: when the tokenizer has neither.
-    """
-    for token_id in (tokenizer.bos_token_id, tokenizer.convert_tokens_to_ids("<|endoftext|>"), tokenizer.eos_token_id):
-        if token_id is not None and token_id != tokenizer.unk_token_id:
-            return int(token_id)
-    raise InputError(
-        "The tokenizer has no BOS and no <|endoftext|> token to put before a prompt.",
-        hint="Add a bos_token to its tokenizer_config.json.",
-    )
+def prepended_token(tokenizer: Any) -> int | None:
+    """Return the id of the token that is put before a text: BOS, else padding (Qwen's `<|endoftext|>`), else EOS, else None."""
+    candidates = (getattr(tokenizer, name, None) for name in ("bos_token_id", "pad_token_id", "eos_token_id"))
+    return next((int(token_id) for token_id in candidates if token_id is not None), None)
 
 
 def _sample(concepts: tuple[Concept, ...], limit: int | None, seed: int) -> tuple[Concept, ...]:

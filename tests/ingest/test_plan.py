@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from atlas.errors import AtlasError, InputError
-from ingest.plan import Plan, canonical_json, parse_layers, read_plan
+from atlas.ids import canonical_json
+from ingest.plan import Plan, parse_layers, read_plan
 from ingest.sources import file_hash, resolve_source
 
 
