@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from atlas.errors import InputError, ModelError, UsageError
 from ingest.adapters import Adapter, Norm, ValueOutput, adapter_for, resolve
+from ingest.prompts import prepended_token
 from ingest.taps import ATTENTION, Captured, Edit, Freeze, Observer, ReadSite, Run, Taps, install
 
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
@@ -136,9 +137,7 @@ class LanguageModel:
 
     def value_output(self, layer: int) -> ValueOutput:
         """Return the value and output projections of a layer's attention."""
-        return self.adapter.value_output(
-            resolve(self._layers[layer], self.adapter.attention, self.adapter.family), self.config
-        )
+        return self.adapter.value_output(resolve(self._layers[layer], self.adapter.attention, self.adapter.family), self.config)
 
     def token_vectors(self, tokens: Tensor) -> Tensor:
         """Return token embeddings (..., D) as they enter the residual stream (scaled where the family scales)."""
@@ -225,9 +224,7 @@ class LanguageModel:
             # Parameters carry no gradient: the graph begins at the embeddings.
             inputs = {"inputs_embeds": self.hf.get_input_embeddings()(tokens).detach().requires_grad_(True)}
         try:
-            output = self.hf.get_decoder()(
-                **inputs, attention_mask=mask.long(), position_ids=positions, use_cache=False
-            )
+            output = self.hf.get_decoder()(**inputs, attention_mask=mask.long(), position_ids=positions, use_cache=False)
         except torch.cuda.OutOfMemoryError as error:
             raise ModelError(
                 f"out of memory on {self.device} with {len(tokens)} prompts of {tokens.shape[1]} tokens",
@@ -256,13 +253,7 @@ class LanguageModel:
     @property
     def prepend_token(self) -> int | None:
         """Return the id put before a text: BOS, else padding (Qwen's <|endoftext|>), else EOS, else None."""
-        if self.tokenizer is None:
-            return None
-        for name in ("bos_token_id", "pad_token_id", "eos_token_id"):
-            token = getattr(self.tokenizer, name, None)
-            if token is not None:
-                return int(token)
-        return None
+        return None if self.tokenizer is None else prepended_token(self.tokenizer)
 
     def tokenise(self, texts: Sequence[str], *, prepend: bool = True) -> Tokens:
         """Tokenise texts with character offsets, left-padded, with one token prepended to be the sink.
@@ -310,9 +301,7 @@ class LanguageModel:
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:
-            raise InputError(
-                f"{self.name} has no tokenizer beside it", hint="give token ids (--tokens 0,5,17) instead of text"
-            )
+            raise InputError(f"{self.name} has no tokenizer beside it", hint="give token ids (--tokens 0,5,17) instead of text")
         return self.tokenizer
 
     # ---- its row ----------------------------------------------------------------------------------------------
@@ -375,9 +364,7 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(where, **options)
         adapter = adapter_for(config.model_type)
-        hf = AutoModelForCausalLM.from_pretrained(
-            where, config=config, dtype=DTYPES[dtype], attn_implementation=ATTENTION, **options
-        )
+        hf = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=DTYPES[dtype], attn_implementation=ATTENTION, **options)
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot load a model from {path_or_id!r}: {error}",
@@ -394,13 +381,9 @@ def load_model(
     )
 
 
-def from_module(
-    hf: Any, tokenizer: Any = None, *, name: str = "in memory", adapter: Adapter | None = None
-) -> LanguageModel:
+def from_module(hf: Any, tokenizer: Any = None, *, name: str = "in memory", adapter: Adapter | None = None) -> LanguageModel:
     """Wrap a transformers model that is in memory already (random weights, a model in training)."""
-    return LanguageModel(
-        hf, tokenizer, adapter or adapter_for(hf.config.model_type), name=name, source=name, path=None
-    )
+    return LanguageModel(hf, tokenizer, adapter or adapter_for(hf.config.model_type), name=name, source=name, path=None)
 
 
 def pad_left(rows: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Tensor]:
@@ -436,9 +419,7 @@ def _load_tokenizer(where: str, path: Path | None, options: dict[str, Any]) -> A
         return None
     tokenizer = AutoTokenizer.from_pretrained(where, **options)
     if not tokenizer.is_fast:
-        raise InputError(
-            f"the tokenizer of {where!r} gives no character offsets", hint="save it as tokenizer.json (a fast tokenizer)"
-        )
+        raise InputError(f"the tokenizer of {where!r} gives no character offsets", hint="save it as tokenizer.json (a fast tokenizer)")
     return tokenizer
 
 
