@@ -1,0 +1,1 @@
+"""Interventions: edits at the MLP output, run in batches from the edited layer on."""
