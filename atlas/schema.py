@@ -431,7 +431,7 @@ class FeatureScore(Row, table=True):
     """One row per feature, score, parameter set and language pair."""
 
     __table_args__ = {
-        "comment": "one row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)"
+        "comment": "one row per feature, score, parameter set and language pair; key (run_id, layer, feature, score, parameter_set, languages)"  # noqa: E501
     }
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
@@ -745,10 +745,11 @@ class InterventionMember(Row, table=True):
     feature: int = column("integer", "feature", key=True)
     position: int = column("smallint", "position; -1 stands for the intervention's position rule", key=True)
     value: float | None = column("double", "absolute target value where it is the same on all prompts, else null", null=True)
-    concept: str = column(
+    concept: str | None = column(
         "varchar",
         "concept whose feature set it belongs to, where sets differ by concept; null: the same set for all prompts",
         key=True,
+        null=True,
     )
 
 
@@ -903,7 +904,7 @@ class Transfer(Row, table=True):
     """One row per swap of features from a source prompt into a target prompt."""
 
     __table_args__ = {
-        "comment": "one row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)"
+        "comment": "one row per swap of features from a source prompt into a target prompt; key (run_id, intervention, prompt, source_prompt)"  # noqa: E501
     }
     run_id: str = column("varchar", "run", key=True)
     intervention: int = column("integer", "intervention of rule swap", key=True)
