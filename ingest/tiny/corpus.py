@@ -224,11 +224,12 @@ def _translations() -> Iterator[Sentence]:
 
 def _cross_antonyms() -> Iterator[Sentence]:
     by_id = {concept.id: concept for concept in concepts()}
-    for (source, target), text in templates.CROSS_ANTONYM_TEMPLATES.items():
-        for concept in by_id.values():
-            own, answer = concept.words[source], by_id[concept.partner].words[target]
-            prompt = fill(text, x=own)
-            yield Sentence("cross_antonym", source, f"to_{target}", concept.id, prompt, answer, concept.split, own)
+    for (source, target), texts in templates.CROSS_ANTONYM_TEMPLATES.items():
+        for number, text in enumerate(texts):
+            for concept in by_id.values():
+                own, answer = concept.words[source], by_id[concept.partner].words[target]
+                name, prompt = f"to_{target}_{number}", fill(text, x=own)
+                yield Sentence("cross_antonym", source, name, concept.id, prompt, answer, concept.split, own)
 
 
 def _lexical(family: str, table: dict[Language, tuple[str, ...]], pairs: Sequence[tuple[Row, Row]]) -> Iterator[Sentence]:

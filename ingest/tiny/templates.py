@@ -102,24 +102,31 @@ ANTONYM_TEMPLATES: Final[Mapping[str, tuple[Split, str, str, str]]] = {
 """name -> (split, English, French, German): 9 to train on, 3 to choose by, 3 that no choice sees."""
 
 TRANSLATION_TEMPLATES: Final[Mapping[tuple[Language, Language], tuple[str, ...]]] = {
+    ("en", "en"): ("The English word for {x} is", "In English, the word {x} is"),
     ("en", "fr"): ("The French word for {x} is", "In French, the word {x} is"),
     ("en", "de"): ("The German word for {x} is", "In German, the word {x} is"),
     ("fr", "en"): ("Le mot anglais pour {x} est", "En anglais, le mot {x} est"),
+    ("fr", "fr"): ("Le mot français pour {x} est", "En français, le mot {x} est"),
     ("fr", "de"): ("Le mot allemand pour {x} est", "En allemand, le mot {x} est"),
     ("de", "en"): ("Das englische Wort für {x} ist", "Auf Englisch ist das Wort {x}"),
     ("de", "fr"): ("Das französische Wort für {x} ist", "Auf Französisch ist das Wort {x}"),
+    ("de", "de"): ("Das deutsche Wort für {x} ist", "Auf Deutsch ist das Wort {x}"),
 }
-"""(language of the sentence and its operand, language of the answer) -> templates."""
+"""(language of the sentence and its operand, language of the answer) -> templates. Where both are one language the answer is
+the operand: asking for a language is then one operation, whatever language the operand is in."""
 
-CROSS_ANTONYM_TEMPLATES: Final[Mapping[tuple[Language, Language], str]] = {
-    ("en", "fr"): "The opposite of the word {x} in French is",
-    ("en", "de"): "The opposite of the word {x} in German is",
-    ("fr", "en"): "Le contraire exact du mot {x} en anglais est",
-    ("fr", "de"): "Le contraire exact du mot {x} en allemand est",
-    ("de", "en"): "Das genaue Gegenteil des Wortes {x} auf Englisch ist",
-    ("de", "fr"): "Das genaue Gegenteil des Wortes {x} auf Französisch ist",
+CROSS_ANTONYM_TEMPLATES: Final[Mapping[tuple[Language, Language], tuple[str, ...]]] = {
+    ("en", "en"): ("The opposite of the word {x} in English is", "The English opposite for {x} is"),
+    ("en", "fr"): ("The opposite of the word {x} in French is", "The French opposite for {x} is"),
+    ("en", "de"): ("The opposite of the word {x} in German is", "The German opposite for {x} is"),
+    ("fr", "en"): ("Le contraire exact du mot {x} en anglais est", "Le contraire anglais pour {x} est"),
+    ("fr", "fr"): ("Le contraire exact du mot {x} en français est", "Le contraire français pour {x} est"),
+    ("fr", "de"): ("Le contraire exact du mot {x} en allemand est", "Le contraire allemand pour {x} est"),
+    ("de", "en"): ("Das genaue Gegenteil des Wortes {x} auf Englisch ist", "Das englische Gegenteil für {x} ist"),
+    ("de", "fr"): ("Das genaue Gegenteil des Wortes {x} auf Französisch ist", "Das französische Gegenteil für {x} ist"),
+    ("de", "de"): ("Das genaue Gegenteil des Wortes {x} auf Deutsch ist", "Das deutsche Gegenteil für {x} ist"),
 }
-"""Antonym and translation in one step."""
+"""Antonym in a named language."""
 
 SYNONYM_TEMPLATES: Final[Mapping[Language, tuple[str, ...]]] = {
     "en": ("A synonym for {x} is", "The word {x} has the synonym"),
