@@ -1,0 +1,262 @@
+"""An atlas folder: where things lie, and the numbered manifests that say what is visible.
+
+In: a path. Out: paths, manifests, commit records. A manifest is written once, under the next number, by exclusive link; whoever
+finds the number taken reads again and takes the next. Order is by number, never by clock. Every JSON file carries its own
+SHA-256 (`sha256`, over the canonical JSON of the rest), so that a flipped byte is found on reading.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atlas import __version__, files
+from atlas.catalogue import Catalogue, utc_now
+from atlas.errors import DamagedError, StoreError, UsageError, VersionError
+from atlas.ids import canonical_json, sha256_text
+from atlas.settings import CATALOGUE, DATABASE, FORMAT_VERSION
+
+MANIFEST_PATTERN = re.compile(r"^(\d{8})\.json$")
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Write content as JSON that carries its own hash."""
+    body = dict(content)
+    body["sha256"] = sha256_text(canonical_json(content))
+    return (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def unseal(path: Path) -> dict[str, Any]:
+    """Read JSON that carries its own hash.
+
+    Raises DamagedError when it is unreadable, differs from its hash, or is gone.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        claimed = content.pop("sha256")
+    except FileNotFoundError as error:
+        raise DamagedError(f"missing: {path}", hint="Restore it from a copy, or run `atlas repair`.") from error
+    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise DamagedError(f"not readable: {path}: {error}", hint="Restore it from a copy, or run `atlas repair`.") from error
+    if sha256_text(canonical_json(content)) != claimed:
+        raise DamagedError(f"differs from its own hash: {path}", hint="Restore it from a copy, or run `atlas repair`.")
+    return dict(content)
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One Parquet file of a commit record; `path` is relative to the atlas and None where the table has no row."""
+
+    table: str
+    path: str | None
+    rows: int
+    bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """What one shard of a run wrote: all or nothing."""
+
+    run_id: str
+    shard: str
+    attempt: int
+    files: tuple[ShardFile, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> CommitRecord:
+        """Read a record; raises DamagedError for a damaged one."""
+        content = unseal(path)
+        content["files"] = tuple(ShardFile(**entry) for entry in content["files"])
+        return cls(**content)
+
+    def seal(self) -> bytes:
+        """Give the record's file content."""
+        return sealed({"run_id": self.run_id, "shard": self.shard, "attempt": self.attempt, "files": [vars(item) for item in self.files]})
+
+
+@dataclass(frozen=True)
+class ManifestRun:
+    """A visible run: its row of table `run`, and its commit records with the hash of each."""
+
+    run_id: str
+    attempt: int
+    row: Mapping[str, Any]
+    shards: Mapping[str, str]
+    """Shard name to the SHA-256 of its commit record's bytes."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is visible under one number."""
+
+    number: int
+    runs: tuple[ManifestRun, ...] = ()
+    format_version: int = FORMAT_VERSION
+    code_version: str = __version__
+    created_at: str = ""
+    reason: str = ""
+    sha256: str = field(default="", compare=False)
+    """SHA-256 of the manifest's content; set on reading."""
+
+    def run(self, run_id: str) -> ManifestRun | None:
+        """Find a visible run by its whole id."""
+        return next((entry for entry in self.runs if entry.run_id == run_id), None)
+
+    def content(self) -> dict[str, Any]:
+        """Give what is written, without the hash."""
+        return {
+            "number": self.number,
+            "format_version": self.format_version,
+            "code_version": self.code_version,
+            "created_at": self.created_at,
+            "reason": self.reason,
+            "runs": [{"run_id": run.run_id, "attempt": run.attempt, "row": dict(run.row), "shards": dict(run.shards)} for run in self.runs],
+        }
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest; raises DamagedError for a damaged one, VersionError for one of another format."""
+        content = unseal(path)
+        if content.get("format_version") != FORMAT_VERSION:
+            raise VersionError(
+                f"{path} is of format version {content.get('format_version')}; this program reads {FORMAT_VERSION}",
+                hint="Install the feature-atlas that wrote it, or run the ingest again into a new atlas.",
+            )
+        if int(path.stem) != content["number"]:
+            raise DamagedError(f"{path} says that it is number {content['number']}", hint="Somebody renamed it: run `atlas repair`.")
+        digest = sha256_text(canonical_json(content))
+        content["runs"] = tuple(ManifestRun(**entry) for entry in content["runs"])
+        return cls(**content, sha256=digest)
+
+
+class Atlas:
+    """A folder that holds an atlas.
+
+    Raises StoreError when there is none at `path`, VersionError for one of another format.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not self.versions.is_dir():
+            raise StoreError(f"there is no atlas at {self.path}", hint="`atlas demo` builds one; `atlas ingest --atlas DIR` starts one.")
+
+    @classmethod
+    def create(cls, path: Path | str) -> Atlas:
+        """Make an empty atlas, or open the one that is there.
+
+        Raises StoreError when the folder holds something else.
+        """
+        folder = Path(path)
+        if not (folder / "versions").is_dir():
+            if folder.is_dir() and any(not entry.name.startswith(files.TEMPORARY) for entry in folder.iterdir()):
+                raise StoreError(f"{folder} is not empty and not an atlas", hint="Choose another folder.")
+            if folder.exists() and not folder.is_dir():
+                raise StoreError(f"{folder} is a file", hint="Choose another folder.")
+            files.make_folder(folder / "versions")
+        atlas = cls(folder)
+        if not atlas.manifest_numbers():
+            files.write_once(atlas.manifest_path(0), sealed(Manifest(0, created_at=str(utc_now()), reason="created").content()))
+        return atlas
+
+    @property
+    def versions(self) -> Path:
+        """Folder of the manifests."""
+        return self.path / "versions"
+
+    @property
+    def database(self) -> Path:
+        """The published file."""
+        return self.path / DATABASE
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue."""
+        return Catalogue(self.path)
+
+    @property
+    def catalogue_path(self) -> Path:
+        """The catalogue's file."""
+        return self.path / CATALOGUE
+
+    def run_folder(self, run_id: str) -> Path:
+        """Folder of a run's plan and commit records."""
+        return self.path / "runs" / run_id
+
+    def done_folder(self, run_id: str, attempt: int) -> Path:
+        """Folder of the commit records of one attempt: `done`, later `done-2`, …"""
+        return self.run_folder(run_id) / ("done" if attempt == 1 else f"done-{attempt}")
+
+    def record_path(self, run_id: str, attempt: int, shard: str) -> Path:
+        """File of a commit record."""
+        return self.done_folder(run_id, attempt) / f"{shard}.json"
+
+    def row_path(self, run_id: str, attempt: int) -> Path:
+        """File of a finished attempt's row of table `run`: what a lost manifest is rebuilt from."""
+        return self.run_folder(run_id) / f"run-{attempt}.json"
+
+    def data_folder(self, table: str, run_id: str) -> Path:
+        """Folder of a run's shards of one table."""
+        return self.path / "data" / table / run_id
+
+    def manifest_path(self, number: int) -> Path:
+        """File of a manifest."""
+        return self.versions / f"{number:08d}.json"
+
+    def manifest_numbers(self) -> list[int]:
+        """List the numbers of all manifests, ascending."""
+        return sorted(int(match.group(1)) for entry in self.versions.iterdir() if (match := MANIFEST_PATTERN.match(entry.name)))
+
+    def manifest(self, number: int | None = None) -> Manifest:
+        """Read a manifest, the newest by default.
+
+        Raises StoreError when there is none, DamagedError or VersionError when it cannot be used.
+        """
+        if number is None:
+            numbers = self.manifest_numbers()
+            if not numbers:
+                raise DamagedError(f"{self.path} has no manifest", hint="Run `atlas repair`.")
+            number = numbers[-1]
+        return Manifest.read(self.manifest_path(number))
+
+    def change(self, reason: str, runs: Callable[[tuple[ManifestRun, ...]], tuple[ManifestRun, ...] | None]) -> Manifest:
+        """Write the next manifest: `runs` maps the newest one's runs to the new ones, None where nothing changes.
+
+        Called again on the newer state when somebody else wrote the number first.
+        """
+        while True:
+            newest = self.manifest()
+            changed = runs(newest.runs)
+            if changed is None:
+                return newest
+            following = Manifest(newest.number + 1, changed, created_at=str(utc_now()), reason=reason)
+            if files.write_once(self.manifest_path(following.number), sealed(following.content())):
+                return self.manifest(following.number)
+
+    def records(self, run: ManifestRun) -> Iterator[CommitRecord]:
+        """Read the commit records of a visible run in the order of their names, each compared with the manifest's hash.
+
+        Raises DamagedError for a record that is missing or another one than the manifest names.
+        """
+        for shard, digest in sorted(run.shards.items()):
+            path = self.record_path(run.run_id, run.attempt, shard)
+            record = CommitRecord.read(path)
+            if sha256_text(path.read_text(encoding="utf-8")) != digest:
+                raise DamagedError(f"not the commit record that the manifest names: {path}", hint="Run `atlas repair`.")
+            yield record
+
+    def find_run(self, text: str) -> ManifestRun:
+        """Find a visible run by its id or the id's first digits.
+
+        Raises UsageError when none or several begin so.
+        """
+        runs = self.manifest().runs
+        found = [run for run in runs if run.run_id.startswith(text)] if text else []
+        if len(found) != 1:
+            known = ", ".join(run.run_id for run in (found or runs)) or "none"
+            raise UsageError(f"{'no' if not found else len(found)} run begins with {text!r}", hint=f"Runs: {known}.")
+        return found[0]

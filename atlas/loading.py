@@ -1,0 +1,244 @@
+"""Load the tables of a published file from shards, manifest and catalogue.
+
+In: a connection whose current database has the empty schema. Out: filled tables. Rows of shards never pass through Python.
+
+1. Tables of a run: its shards in the order of their names, with run_id put in front.
+2. Tables without a run (model, transcoder, labels that a run brought, …): one row a key; the newest run's wins.
+3. activation: sorted by layer, feature, prompt, position; sorted again only where shards overlap, a layer at a time.
+4. activation_by_prompt: the same rows, sorted by prompt.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas import files
+from atlas.folder import Atlas, CommitRecord, Manifest, ShardFile, sealed, unseal
+from atlas.ids import canonical_json, sha256_file, sha256_text
+from atlas.schema import CATALOGUE_TABLES, STORE_TABLES, TABLES, arrow_schema, has_run, key_columns
+
+DERIVED = "derived"
+"""Folder of files that publish makes from shards and can make again."""
+
+
+def quoted(text: str) -> str:
+    """Write a text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def name(identifier: str) -> str:
+    """Write an identifier so that a reserved word can be one."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def file_list(paths: Sequence[str]) -> str:
+    """Write paths as an SQL list."""
+    return "[" + ", ".join(quoted(path) for path in paths) + "]"
+
+
+class Loader:
+    """Loads one manifest's rows through one connection."""
+
+    def __init__(
+        self, atlas: Atlas, connection: duckdb.DuckDBPyConnection, manifest: Manifest, records: Mapping[str, Sequence[CommitRecord]]
+    ) -> None:
+        self.atlas = atlas
+        self.connection = connection
+        self.manifest = manifest
+        self.records = records
+        self.n_activations = sum(item.rows for run in records for item in self.shards("activation", run))
+
+    def shards(self, table: str, run_id: str) -> list[ShardFile]:
+        """List the files of a table that a run wrote; tables without rows have none."""
+        return [item for record in self.records[run_id] for item in record.files if item.table == table and item.path]
+
+    def paths(self, table: str, run_id: str) -> list[str]:
+        """List their absolute paths."""
+        return [str((self.atlas.path / str(item.path)).resolve()) for item in self.shards(table, run_id)]
+
+    def stages(self, inline: bool) -> list[tuple[str, Callable[[], None]]]:
+        """Give a function for each table that loads it, in an order in which references are kept."""
+        special: dict[str, Callable[[], None]] = {
+            "run": self.load_runs,
+            "run_table": self.load_run_tables,
+            "activation": self.load_activations if inline else self.view_activations,
+            "activation_by_prompt": self.load_by_prompt if inline else self.view_by_prompt,
+        }
+        stages = []
+        for table in TABLES:
+            if table in special:
+                stages.append((table, special[table]))
+            elif table not in STORE_TABLES:
+                stages.append((table, self._loader(table)))
+        return stages
+
+    def _loader(self, table: str) -> Callable[[], None]:
+        if has_run(table):
+            return lambda: self.load_of_runs(table)
+        return lambda: self.load_shared(table)
+
+    def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows that Python holds."""
+        if rows:
+            schema = arrow_schema(table, with_run=True)
+            self.connection.register("incoming_rows", pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+            self.connection.execute(f"insert into {name(table)} by name select * from incoming_rows")
+            self.connection.unregister("incoming_rows")
+
+    def load_runs(self) -> None:
+        """Load table run from the manifest."""
+        rows = [dict(run.row) for run in self.manifest.runs]
+        for row in rows:
+            for column in ("started_at", "finished_at"):
+                if row.get(column) is not None:
+                    row[column] = datetime.datetime.fromisoformat(row[column])
+        self.insert("run", rows)
+
+    def load_run_tables(self) -> None:
+        """Load table run_table from the commit records; a table that a run wrote no row of has a row too."""
+        rows = []
+        for run_id, records in self.records.items():
+            for table in sorted({item.table for record in records for item in record.files}):
+                found = self.shards(table, run_id)
+                counts = {"n_shards": len(found), "n_rows": sum(item.rows for item in found), "n_bytes": sum(item.bytes for item in found)}
+                rows.append({"run_id": run_id, "table_name": table, **counts})
+        self.insert("run_table", rows)
+
+    def load_of_runs(self, table: str) -> None:
+        """Load a table of runs from their shards."""
+        for run_id in self.records:
+            if paths := self.paths(table, run_id):
+                source = f"select {quoted(run_id)} as run_id, * from read_parquet({file_list(paths)})"
+                self.connection.execute(f"insert into {name(table)} by name {source}")
+
+    def load_shared(self, table: str) -> None:
+        """Load a table without a run: the catalogue's rows first, then one row a key from the shards, the newest run's first."""
+        if table in CATALOGUE_TABLES:
+            self.insert(table, self.atlas.catalogue.rows(table))
+        for run_id in reversed(list(self.records)):
+            if paths := self.paths(table, run_id):
+                keys = ", ".join(name(key) for key in key_columns(table))
+                source = f"select distinct on ({keys}) * from read_parquet({file_list(paths)}) order by {keys}"
+                self.connection.execute(f"insert into {name(table)} by name {source} on conflict do nothing")
+
+    def load_activations(self) -> None:
+        """Load activation, sorted by layer, feature, prompt, position within each run."""
+        for run_id in self.records:
+            spans = sorted(layer_spans(path) for path in self.paths("activation", run_id))
+            paths = [span.path for span in spans]
+            overlap = any(later.low <= earlier.high for earlier, later in itertools.pairwise(spans))
+            layers = range(spans[0].low, max(span.high for span in spans) + 1) if overlap else [None]
+            for layer in layers if paths else []:
+                source = f"select {quoted(run_id)} as run_id, * from read_parquet({file_list(paths)})"
+                if layer is not None:
+                    source += f" where layer = {layer} order by feature, prompt, position"
+                self.connection.execute(f"insert into activation by name {source}")
+
+    def load_by_prompt(self) -> None:
+        """Load activation_by_prompt from activation."""
+        for run_id in self.records:
+            order = "prompt, position, layer, feature"
+            source = f"select * from activation where run_id = {quoted(run_id)} order by {order}"
+            self.connection.execute(f"insert into activation_by_prompt by name {source}")
+
+    def view_activations(self) -> None:
+        """Put a view over the shards in the place of table activation; its paths are relative to the folder."""
+        found = {run_id: [str(item.path) for item in self.shards("activation", run_id)] for run_id in self.records}
+        self._make_view("activation", found)
+
+    def view_by_prompt(self) -> None:
+        """Put a view over files sorted by prompt in the place of table activation_by_prompt; a run's file is made once."""
+        found = {}
+        for run_id in self.records:
+            if shards := self.shards("activation", run_id):
+                found[run_id] = [self._sorted_by_prompt(run_id, shards)]
+        self._make_view("activation_by_prompt", found)
+
+    def _sorted_by_prompt(self, run_id: str, shards: Sequence[ShardFile]) -> str:
+        digest = sha256_text(canonical_json([item.sha256 for item in shards]))[:16]
+        target = self.atlas.path / DERIVED / "activation_by_prompt" / f"{run_id}-{digest}.parquet"
+        if not is_intact(target):
+            files.make_folder(target.parent)
+            built = files.temporary_name(target)
+            source = f"select * from read_parquet({file_list(self.paths('activation', run_id))}) order by prompt, position, layer, feature"
+            options = "format parquet, compression zstd, compression_level 1, row_group_size 500000"
+            self.connection.execute(f"copy ({source}) to {quoted(str(built))} ({options})")
+            content = {"sha256_of_file": sha256_file(built), "bytes": built.stat().st_size}
+            files.write_whole(target.with_suffix(".json"), sealed(content))
+            files.swap_in(built, target)
+        return target.relative_to(self.atlas.path).as_posix()
+
+    def _make_view(self, table: str, found: Mapping[str, Sequence[str]]) -> None:
+        columns = arrow_schema(table).names
+        comments = self.connection.execute(
+            "select column_name, comment from duckdb_columns() where database_name = 'next' and table_name = ?", [table]
+        ).fetchall()
+        about = self.connection.execute(
+            "select comment from duckdb_tables() where database_name = 'next' and table_name = ?", [table]
+        ).fetchall()
+        parts = [
+            f"select {quoted(run_id)} as run_id, {', '.join(columns)} from read_parquet({file_list(paths)})"
+            for run_id, paths in found.items()
+            if paths
+        ]
+        # The view is bound when it is made: that needs the folder as the place that relative paths start from.
+        self.connection.execute(f"set file_search_path = {quoted(str(self.atlas.path.resolve()))}")
+        self.connection.execute(f"drop table {name(table)}")
+        self.connection.execute(f"create view {name(table)} as {' union all '.join(parts)}")
+        self.connection.execute(f"comment on view {name(table)} is {quoted(about[0][0])}")
+        for column, comment in comments:
+            self.connection.execute(f"comment on column {name(table)}.{name(column)} is {quoted(comment)}")
+
+    def count_rows(self) -> int:
+        """Count the rows of all tables, activations once."""
+        total = 0
+        for table in TABLES:
+            if table != "activation_by_prompt":
+                total += self.connection.execute(f"select count(*) from {name(table)}").fetchall()[0][0]
+        return total
+
+
+class LayerSpan(tuple[int, int, str]):
+    """Lowest layer, highest layer and path of an activation shard; orders by layer."""
+
+    @property
+    def low(self) -> int:
+        """Lowest layer."""
+        return self[0]
+
+    @property
+    def high(self) -> int:
+        """Highest layer."""
+        return self[1]
+
+    @property
+    def path(self) -> str:
+        """Path of the shard."""
+        return self[2]
+
+
+def layer_spans(path: str) -> LayerSpan:
+    """Read from a shard's footer which layers it holds."""
+    metadata = pq.read_metadata(path)
+    column = metadata.schema.to_arrow_schema().get_field_index("layer")
+    statistics = [metadata.row_group(group).column(column).statistics for group in range(metadata.num_row_groups)]
+    return LayerSpan((min(item.min for item in statistics), max(item.max for item in statistics), path))
+
+
+def is_intact(path: Path) -> bool:
+    """Say whether a derived file is there and as its hash says."""
+    from atlas.errors import DamagedError
+
+    try:
+        content = unseal(path.with_suffix(".json"))
+    except DamagedError:
+        return False
+    return path.is_file() and path.stat().st_size == content["bytes"] and sha256_file(path) == content["sha256_of_file"]

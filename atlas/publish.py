@@ -1,0 +1,235 @@
+"""Manifest + shards + catalogue + schema.sql -> atlas.duckdb, built beside the old one and swapped in by rename.
+
+In: an atlas folder, build steps that fill derived tables, audits that must return no row. Out: a file that opens in any DuckDB
+client from 1.5 on. Until the last rename nothing changes for anybody; whatever fails before it leaves the old file.
+
+1. Take the lock, read the newest manifest, verify every shard's hash.
+2. Create the schema in `atlas.duckdb.next` and load the tables in its order; activations stand inside up to `inline_rows`, and as
+   a view over the shards, with relative paths, above it.
+3. Run the build steps, then the audits.
+4. Write down the file's hash, fsync, make it read-only, remove a stale write-ahead log, rename, fsync the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from atlas import __version__, files
+from atlas.catalogue import utc_now
+from atlas.errors import AtlasError, DamagedError, QueryError, StoreError
+from atlas.folder import Atlas, CommitRecord, Manifest, sealed
+from atlas.ids import sha256_file
+from atlas.loading import Loader, quoted
+from atlas.schema import schema_text
+from atlas.settings import DATABASE, INLINE_ROWS, LOCK_SECONDS, PUBLISH_MEMORY, STORAGE_VERSION
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+
+@dataclass(frozen=True)
+class BuildStep:
+    """Fills derived tables; `run` gets a connection whose current database is the file being built."""
+
+    name: str
+    run: Callable[[duckdb.DuckDBPyConnection], None]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A query that returns a row for everything that is wrong."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What was published."""
+
+    path: Path
+    manifest: int
+    n_runs: int
+    n_rows: int
+    """Rows of all tables; activations once."""
+    n_bytes: int
+    activations_inline: bool
+    seconds: float
+
+
+def publish(
+    path: Path | str,
+    *,
+    build: Sequence[BuildStep] = (),
+    audits: Sequence[Audit] = (),
+    progress: Progress | None = None,
+    inline_rows: int = INLINE_ROWS,
+    memory: str = PUBLISH_MEMORY,
+    wait: float = LOCK_SECONDS,
+) -> PublishResult:
+    """Build atlas.duckdb from the newest manifest and swap it in.
+
+    `wait`: seconds to wait for another publish. `memory`: limit of the database engine; larger sorts spill into the folder.
+    Raises DamagedError for a shard that is not what its commit record says, StoreError when the disk refuses or an audit returns a
+    row, QueryError for a build step that fails, LockedError after `wait`. The old file stays in all these cases.
+    """
+    atlas = Atlas(path)
+    report = progress or (lambda stage, done, total: None)
+    started = time.monotonic()
+    with files.locked(atlas.path / ".publish.lock", seconds=wait, what="publishing"):
+        manifest = atlas.manifest()
+        records = {run.run_id: list(atlas.records(run)) for run in manifest.runs}
+        verify_shards(atlas, [record for found in records.values() for record in found], report)
+        built = atlas.path / f"{DATABASE}.next"
+        _clear(built)
+        try:
+            n_rows, inline = _build(atlas, built, manifest, records, build, audits, report, inline_rows, memory)
+            n_bytes = _swap_in(atlas, built, manifest)
+        finally:
+            _clear(built)
+    return PublishResult(atlas.database, manifest.number, len(manifest.runs), n_rows, n_bytes, inline, time.monotonic() - started)
+
+
+def verify_shards(atlas: Atlas, records: Sequence[CommitRecord], report: Progress) -> None:
+    """Compare every shard with its hash; raises DamagedError that names the first damaged ones."""
+    shards = [item for record in records for item in record.files if item.path]
+    with ThreadPoolExecutor(4) as pool:
+        digests = pool.map(lambda item: _digest(atlas.path / str(item.path)), shards)
+        damaged = []
+        for done, (item, digest) in enumerate(zip(shards, digests, strict=True), 1):
+            if digest != item.sha256:
+                damaged.append(f"{item.path} ({'missing' if digest is None else 'differs from its hash'})")
+            report("verify shards", done, len(shards))
+    if damaged:
+        raise DamagedError(
+            f"{len(damaged)} of {len(shards)} shards are damaged: {', '.join(damaged[:5])}",
+            hint="`atlas repair` sets them aside and says which runs to ingest again; the published atlas stays as it was.",
+        )
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return None
+
+
+def _clear(built: Path) -> None:
+    """Remove what an earlier or this publish left beside the atlas."""
+    for leftover in (built, built.with_name(f"{built.name}.wal")):
+        if leftover.exists():
+            files.remove(leftover)
+    shutil.rmtree(_spill_folder(built), ignore_errors=True)
+
+
+def _spill_folder(built: Path) -> Path:
+    return built.with_name(f"{files.TEMPORARY}spill")
+
+
+@contextlib.contextmanager
+def engine_errors(what: str) -> Iterator[None]:
+    """Turn the database engine's errors into ours: a full disk, rows that break a key, anything else."""
+    try:
+        yield
+    except duckdb.IOException as error:
+        raise StoreError(f"{what}: {first_line(error)}", hint="Make space or check the disk, then `atlas publish` again.") from error
+    except duckdb.ConstraintException as error:
+        hint = "Two rows share a key, or a row refers to one that is not there; the published atlas stays as it was."
+        raise DamagedError(f"{what}: {first_line(error)}", hint=hint) from error
+    except duckdb.OutOfMemoryException as error:
+        raise StoreError(f"{what}: {first_line(error)}", hint="Publish with more memory, or on a disk with more space.") from error
+    except duckdb.Error as error:
+        raise QueryError(f"{what}: {first_line(error)}", hint="The published atlas stays as it was.") from error
+
+
+def first_line(error: Exception) -> str:
+    """Give the first line of an error's text."""
+    return str(error).strip().split("\n")[0]
+
+
+def _build(
+    atlas: Atlas,
+    built: Path,
+    manifest: Manifest,
+    records: dict[str, list[CommitRecord]],
+    build: Sequence[BuildStep],
+    audits: Sequence[Audit],
+    report: Progress,
+    inline_rows: int,
+    memory: str,
+) -> tuple[int, bool]:
+    """Fill the new file; returns the number of rows and whether activations are in it."""
+    with contextlib.closing(duckdb.connect(":memory:")) as connection:
+        with engine_errors("create the database"):
+            connection.execute(f"set memory_limit = {quoted(memory)}")
+            connection.execute(f"set temp_directory = {quoted(str(_spill_folder(built)))}")
+            connection.execute(f"attach {quoted(str(built))} as next (storage_version {quoted(STORAGE_VERSION)})")
+            connection.execute("use next")
+            # One transaction: a commit for each of a thousand statements would be an fsync each.
+            connection.execute("begin")
+            connection.execute(schema_text())
+            connection.execute("commit")
+        loader = Loader(atlas, connection, manifest, records)
+        inline = loader.n_activations <= inline_rows
+        for done, (table, load) in enumerate(stages := loader.stages(inline), 1):
+            with engine_errors(f"load table {table}"):
+                load()
+            report("load tables", done, len(stages))
+        with engine_errors("fill table atlas"):
+            connection.execute(
+                "insert into atlas values (?, ?, ?, ?, ?, ?)",
+                [manifest.format_version, manifest.number, manifest.sha256, __version__, utc_now(), inline],
+            )
+        for done, step in enumerate(build, 1):
+            with engine_errors(f"build step {step.name}"):
+                step.run(connection)
+            report("build steps", done, len(build))
+        for done, audit in enumerate(audits, 1):
+            _audit(connection, audit)
+            report("audits", done, len(audits))
+        n_rows = loader.count_rows()
+        with engine_errors("write the database"):
+            connection.execute("use memory")
+            connection.execute("checkpoint next")
+            connection.execute("detach next")
+    return n_rows, inline
+
+
+def _audit(connection: duckdb.DuckDBPyConnection, audit: Audit) -> None:
+    with engine_errors(f"audit {audit.name}"):
+        found = connection.execute(audit.sql).fetchall()
+    if found:
+        shown = "; ".join(str(row) for row in found[:3])
+        raise StoreError(f"audit {audit.name} found {len(found)} rows that are wrong: {shown}", hint="The published atlas stays as it was.")
+
+
+def _swap_in(atlas: Atlas, built: Path, manifest: Manifest) -> int:
+    """Write the new file's hash down, then rename it over the old one; returns its size."""
+    with files.explained(built):
+        files.disk.sync_path(built)
+    digest, n_bytes = sha256_file(built), built.stat().st_size
+    record = published_record(atlas, digest)
+    content = {"database_sha256": digest, "bytes": n_bytes, "manifest": manifest.number, "manifest_sha256": manifest.sha256}
+    files.write_whole(record, sealed(content))
+    stale = atlas.database.with_name(f"{DATABASE}.wal")
+    if stale.exists():
+        files.remove(stale)
+    files.swap_in(built, atlas.database)
+    for old in atlas.versions.glob("published-*.json"):
+        if old != record:
+            with contextlib.suppress(AtlasError):
+                files.remove(old)
+    return n_bytes
+
+
+def published_record(atlas: Atlas, digest: str) -> Path:
+    """File that says what the published database's hash is; it is there before the database is."""
+    return atlas.versions / f"published-{digest[:16]}.json"
