@@ -334,7 +334,8 @@ class TranscoderSet:
 
     def encoder_norms(self, layer: int) -> Tensor:
         """Return the Euclidean norm (F) of each encoder row."""
-        return torch.linalg.vector_norm(self.encoder(layer), dim=1)
+        norms: Tensor = torch.linalg.vector_norm(self.encoder(layer), dim=1)
+        return norms
 
     def decoder_norms(self, layer: int) -> Tensor:
         """Return the Euclidean norm (F) of each decoder row, over all layers it writes to."""

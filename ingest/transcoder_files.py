@@ -175,9 +175,7 @@ def _folder(path_or_id: str | Path, revision: str | None) -> Path:
     if path.is_dir():
         return path
     if path.is_absolute() or str(path_or_id).startswith(".") or str(path_or_id).count("/") != 1:
-        raise InputError(
-            f"no transcoder folder at {path_or_id}", hint="give a folder with layer_0.safetensors, or a hub id"
-        )
+        raise InputError(f"no transcoder folder at {path_or_id}", hint="give a folder with layer_0.safetensors, or a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -211,9 +209,7 @@ def _headers(path: Path) -> dict[str, tuple[Stored, str]]:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
             return {key: (Stored(path, key, tuple(s.get_shape())), s.get_dtype()) for key, s in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path.parent.name}/{path.name} cannot be read: {error}", hint="download the file again"
-        ) from error
+        raise InputError(f"{path.parent.name}/{path.name} cannot be read: {error}", hint="download the file again") from error
 
 
 def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
@@ -252,9 +248,7 @@ def _cross_layer(folder: Path) -> dict[int, LayerFiles]:
     return layers
 
 
-def _layer(
-    layer: int, headers: dict[str, tuple[Stored, str]], path: Path, *, suffix: str, writes: int | None = None
-) -> LayerFiles:
+def _layer(layer: int, headers: dict[str, tuple[Stored, str]], path: Path, *, suffix: str, writes: int | None = None) -> LayerFiles:
     """Check one layer's tensors against each other. F and D come from W_enc."""
     place = f"{path.parent.name}/{path.name}"
 
@@ -309,9 +303,7 @@ def _agreed_d_model(layers: dict[int, LayerFiles]) -> int:
     return first
 
 
-def _activation(
-    folder: Path, config: dict[str, Any], layers: dict[int, LayerFiles], k: int | None
-) -> Literal["relu", "jump_relu", "topk"]:
+def _activation(folder: Path, config: dict[str, Any], layers: dict[int, LayerFiles], k: int | None) -> Literal["relu", "jump_relu", "topk"]:
     """Return the activation function: config.yaml's, else JumpReLU with thresholds, TopK with k, else ReLU."""
     named = str(config.get("activation", "")).replace("_", "").lower()
     with_threshold = [layer for layer, files in layers.items() if "threshold" in files.vectors]
@@ -325,9 +317,7 @@ def _activation(
     if named == "jumprelu" and not with_threshold:
         raise InputError(f"{folder.name} is JumpReLU by config.yaml, but its layers have no threshold")
     if named not in ("", "jumprelu"):
-        raise InputError(
-            f"{folder.name}/config.yaml names the activation {config['activation']!r}; known: relu, jump_relu, topk"
-        )
+        raise InputError(f"{folder.name}/config.yaml names the activation {config['activation']!r}; known: relu, jump_relu, topk")
     return "jump_relu" if with_threshold else "relu"
 
 
