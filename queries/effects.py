@@ -1,0 +1,200 @@
+"""Tested summaries of outcomes: table effect, and the bridge scores of features (METHODS, sections 5, 7 and 8).
+
+In: outcome, intervention, prompt. Out: one row per intervention, language, split and kind of control; scores `bridge` and `causal_bridge`.
+
+1. Outcomes become a matrix interventions x prompts with NaN where an intervention did not run; sources of a swap are averaged.
+2. Means over prompts, intervals over clusters. Controls: the mean effect of each draw over the same prompts, its band, and
+   p = (1 + #as extreme) / (1 + draws), two-sided; null where fewer than 100 distinct control sets exist.
+3. A bridge has a mean effect below 0 in both languages: p is the larger one-sided cluster p (intersection-union). A causal bridge has it
+   after its matched controls' mean effect on the same prompt is taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas import stats
+from queries.design import Design, Floats, Ints, fetch, read_design, read_parameters
+from queries.iou import insert_rows
+from queries.scores import Score, insert_scores
+
+if TYPE_CHECKING:
+    import duckdb
+
+MINIMUM_DISTINCT_SETS = 100
+"""Fewer distinct control sets than this give no p-value (schema.sql, effect.p_value)."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Effects of one run: I interventions by P prompts of a design."""
+
+    design: Design
+    split: NDArray[np.str_]
+    intervention: Ints
+    effect: Floats
+    """(I, P), NaN where it did not run."""
+    rule: NDArray[np.str_]
+    control_of: Ints
+    """Row of the intervention it controls, -1 for none."""
+    control: NDArray[np.str_]
+    distinct_sets: Floats
+
+    def control_rows(self, row: int, kind: str) -> Ints:
+        """Return the rows of the controls of one kind."""
+        return np.flatnonzero((self.control_of == row) & (self.control == kind))
+
+
+def read_outcomes(con: duckdb.DuckDBPyConnection, run: str) -> Outcomes:
+    """Read the outcomes of a run."""
+    design = read_design(con, run)
+    split = fetch(con, "splits", run=run)
+    things = fetch(con, "interventions", run=run)
+    rows = fetch(con, "outcomes", run=run)
+    ordinals = things["intervention"].astype(np.int64)
+    effect = np.full((len(ordinals), len(design.prompt)), np.nan)
+    column = design.row(rows["prompt"].astype(np.int64))
+    row = np.searchsorted(ordinals, rows["intervention"].astype(np.int64))
+    effect[row[column >= 0], column[column >= 0]] = rows["effect"][column >= 0]
+    control_of = things["control_of"].astype(np.int64)
+    place = np.minimum(np.searchsorted(ordinals, control_of), max(len(ordinals) - 1, 0))
+    return Outcomes(
+        design=design,
+        split=split["split"].astype(str)[np.isin(split["prompt"], design.prompt)],
+        intervention=ordinals,
+        effect=effect,
+        rule=things["rule"].astype(str),
+        control_of=np.where(ordinals[place] == control_of, place, -1) if len(ordinals) else place,
+        control=things["control"].astype(str),
+        distinct_sets=things["distinct_sets"].astype(np.float64),
+    )
+
+
+def effect_rows(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
+    """Yield one row per intervention, language, split and kind of control."""
+    design = outcomes.design
+    subjects = np.flatnonzero(outcomes.control == "")
+    for language in ("all", *design.languages):
+        for split in ("all", *sorted(set(outcomes.split.tolist()))):
+            here = ((language == "all") | (design.language == language)) & ((split == "all") | (outcomes.split == split))
+            effect = outcomes.effect[:, here]
+            present = ~np.isnan(effect)
+            ran = subjects[present[subjects].any(-1)]
+            if not len(ran):
+                continue
+            interval = stats.interval(np.nan_to_num(effect[ran]), design.cluster[here], present[ran])
+            for k, row in enumerate(ran):
+                head = {
+                    "intervention": int(outcomes.intervention[row]),
+                    "language": language,
+                    "split": split,
+                    "n_prompts": int(interval.n[k]),
+                    "n_clusters": int(interval.n_clusters[k]),
+                    "mean": float(interval.mean[k]),
+                    "ci_low": float(interval.low[k]),
+                    "ci_high": float(interval.high[k]),
+                    "method": interval.method,
+                }
+                yield from (head | control for control in _controls(outcomes, int(row), effect, float(interval.mean[k])))
+
+
+def _controls(outcomes: Outcomes, row: int, effect: Floats, mean: float) -> Iterator[dict[str, Any]]:
+    """Yield the columns that speak of controls, a dict per kind; one for `none` where there are none."""
+    kinds = sorted(set(outcomes.control[outcomes.control_of == row].tolist()))
+    found = False
+    for kind in kinds:
+        controls = outcomes.control_rows(row, kind)
+        both = ~np.isnan(effect[row]) & ~np.isnan(effect[controls])
+        controls, both = controls[both.any(-1)], both[both.any(-1)]
+        if not len(controls):
+            continue
+        found = True
+        draws = np.where(both, np.nan_to_num(effect[controls]), 0).sum(-1) / both.sum(-1)
+        low, high = stats.quantile_band(draws)
+        testable = outcomes.distinct_sets[controls].max() >= MINIMUM_DISTINCT_SETS
+        yield {
+            "control": kind,
+            "control_mean": float(draws.mean()),
+            "control_low": float(low),
+            "control_high": float(high),
+            "n_controls": len(draws),
+            "p_value": float(stats.empirical_p(mean, draws, alternative="two-sided")) if testable else None,
+        }
+    if not found:
+        yield {"control": "none", "n_controls": 0}
+
+
+def write_effects(con: duckdb.DuckDBPyConnection) -> None:
+    """Summarise the outcomes of every run that has them and no effects."""
+    for run in fetch(con, "effect_runs")["run_id"].astype(str).tolist():
+        outcomes = read_outcomes(con, run)
+        rows = list(effect_rows(outcomes))
+        rules = dict(zip(outcomes.intervention.tolist(), outcomes.rule.tolist(), strict=True))
+        families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in rows:
+            families.setdefault((rules[row["intervention"]], row["language"]), []).append(row)
+        for family in families.values():
+            p_values = np.array([np.nan if row.get("p_value") is None else row["p_value"] for row in family])
+            for row, q in zip(family, stats.benjamini_hochberg(p_values), strict=True):
+                row["q_value"] = float(q)
+        insert_rows(con, "effect", [{"run_id": run} | row for row in rows])
+
+
+def write_bridges(con: duckdb.DuckDBPyConnection) -> None:
+    """Score single-feature ablations as bridges in every run that has them."""
+    parameters = read_parameters(con)
+    for run in fetch(con, "bridge_runs")["run_id"].astype(str).tolist():
+        outcomes = read_outcomes(con, run)
+        single = fetch(con, "ablations", run=run)
+        rows = np.searchsorted(outcomes.intervention, single["intervention"].astype(np.int64))
+        if not len(rows):
+            continue
+        scores = []
+        for a, b in combinations(outcomes.design.languages, 2):
+            for name in ("default", "per_prompt"):
+                clustered = parameters[name, "bridge"]["rows"] == "clusters"
+                scores.append(_bridge(outcomes, "bridge", name, (a, b), outcomes.effect[rows], clustered))
+            corrected = outcomes.effect[rows] - _matched(outcomes, rows)
+            scores.append(_bridge(outcomes, "causal_bridge", "default", (a, b), corrected, True))
+        layer, feature = single["layer"].astype(np.int64), single["feature"].astype(np.int64)
+        insert_scores(con, run, layer, feature, scores, parameters)
+
+
+def _matched(outcomes: Outcomes, rows: Ints) -> Floats:
+    """Mean effect of the matched random controls on each prompt, NaN where there are none."""
+    result = np.full((len(rows), outcomes.effect.shape[1]), np.nan)
+    for k, row in enumerate(rows):
+        effect = outcomes.effect[outcomes.control_rows(int(row), "matched_random")]
+        known = ~np.isnan(effect)
+        count = known.sum(0)
+        result[k] = np.where(count > 0, np.where(known, effect, 0).sum(0) / np.maximum(count, 1), np.nan)
+    return result
+
+
+def _bridge(outcomes: Outcomes, score: str, name: str, languages: tuple[str, str], effect: Floats, clustered: bool) -> Score:
+    """Score one pair of languages: the less negative of the two means; flag: both are below 0."""
+    means, p_values = [], []
+    for language in languages:
+        here = outcomes.design.language == language
+        labels = outcomes.design.cluster[here] if clustered else np.arange(int(here.sum()))
+        values, present = np.nan_to_num(effect[:, here]), ~np.isnan(effect[:, here])
+        means.append(stats.cluster_sums(values, labels, present).mean)
+        p_values.append(stats.cluster_t_p(values, labels, present, alternative="less"))
+    mean = np.stack(means)
+    here = np.isin(outcomes.design.language, languages)
+    result = Score(
+        score,
+        name,
+        "+".join(languages),
+        np.max(mean, axis=0),
+        np.asarray((mean < 0).all(axis=0)),
+        (~np.isnan(effect[:, here])).sum(-1).astype(np.float64),
+    )
+    result.p_value = stats.intersection_union(np.stack(p_values), axis=0)
+    return result

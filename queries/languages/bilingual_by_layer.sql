@@ -1,0 +1,36 @@
+-- In which layers are features bilingual, by each score?
+--
+-- decides: which layers to ingest, to patch, or to leave out
+-- grain: one row per layer and score
+-- main: feature_score
+-- key: layer, score
+-- parameters:
+--   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
+--   language_a | varchar | en | first language
+--   language_b | varchar | fr | second language
+--   parameter_set | varchar | default | parameter set
+-- columns:
+--   layer | smallint | - | layer
+--   score | varchar | - | score
+--   n_features | bigint | features | features with a verdict
+--   n_bilingual | bigint | features | of these, bilingual by the score
+--   share | double | share | n_bilingual / n_features
+--   mean_value | double | - | mean value of the score; profile as -1, 0, 1
+select
+    layer,
+    score,
+    count(*) as n_features,
+    count(*) filter (where flag) as n_bilingual,
+    count(*) filter (where flag) / count(*) as share,
+    avg(value) as mean_value
+from feature_score
+where run_id = $run
+    and parameter_set = $parameter_set
+    and flag is not null
+    and score in ('language_profile', 'bilingual_rate', 'lape', 'shared_k', 'translation_lift', 'bridge', 'causal_bridge')
+    and (
+        languages = least($language_a, $language_b) || '+' || greatest($language_a, $language_b)
+        or score in ('lape', 'shared_k')
+    )
+group by layer, score
+order by layer, score;

@@ -1,0 +1,355 @@
+"""Language scores of features with their nulls: table feature_score (METHODS, section 7).
+
+In: feature_language, activation, prompts and the named parameter sets. Out: one row per feature, score, parameter set and languages.
+
+1. Counts of a run become arrays (F, L); every score but the translation lift follows from them alone.
+2. Where the run has raw activations, chance is computed too: languages dealt anew per cluster for LAPE and monolinguality, concepts
+   dealt anew within template and length for the translation lift, two one-sided cluster t tests for equal rates.
+3. Benjamini-Hochberg within (run, score, parameter set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, special
+
+from atlas import stats
+from queries.design import (
+    Design,
+    Floats,
+    Ints,
+    Pairs,
+    Presence,
+    concept_shuffles,
+    fetch,
+    language_shuffles,
+    read_design,
+    read_pairs,
+    read_parameters,
+    read_presence,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+CHUNK = 2048
+"""Features whose nulls are computed together: bounds memory at about CHUNK x draws x languages doubles."""
+Parameters = Mapping[tuple[str, str], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """feature_language of one run as arrays; F features, L languages."""
+
+    layer: Ints
+    feature: Ints
+    languages: tuple[str, ...]
+    n_tokens: Floats
+    """(F, L), as all below."""
+    n_active: Floats
+    n_prompts: Floats
+    n_prompts_active: Floats
+    sum_activation: Floats
+    sum_squares: Floats
+
+    @property
+    def rate(self) -> Floats:
+        """Share of tokens with the feature active (F, L)."""
+        return self.n_active / np.maximum(self.n_tokens, 1)
+
+    @property
+    def mean(self) -> Floats:
+        """Mean activation over all tokens (F, L)."""
+        return self.sum_activation / np.maximum(self.n_tokens, 1)
+
+
+@dataclass
+class Score:
+    """One score of all features of a run; missing numbers are NaN."""
+
+    name: str
+    parameter_set: str
+    languages: str
+    value: Floats
+    flag: NDArray[np.bool_]
+    n: Floats
+    p_value: Floats = field(init=False)
+    null_mean: Floats = field(init=False)
+    null_high: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without a null."""
+        self.p_value, self.null_mean, self.null_high = (np.full(len(self.value), np.nan) for _ in range(3))
+
+
+def read_counts(con: duckdb.DuckDBPyConnection, run: str, support: int) -> Counts:
+    """Read the counts of features that are active on at least `support` prompts."""
+    rows = fetch(con, "feature_counts", run=run, support=support)
+    languages = tuple(sorted(set(rows["language"].astype(str).tolist())))
+    layer, feature = rows["layer"].astype(np.int64), rows["feature"].astype(np.int64)
+    key, row = np.unique(layer * 2**32 + feature, return_inverse=True)
+    column = np.searchsorted(np.asarray(languages, dtype=str), rows["language"].astype(str)) if languages else np.zeros(0, dtype=np.int64)
+
+    def pivot(name: str) -> Floats:
+        values = np.zeros((len(key), len(languages)))
+        values[row, column] = rows[name]
+        return values
+
+    names = ("n_tokens", "n_active", "n_prompts", "n_prompts_active", "sum_activation", "sum_squares")
+    return Counts(key // 2**32, key % 2**32, languages, *(pivot(name) for name in names))
+
+
+def language_profile(counts: Counts, a: int, b: int, leaning: int, other: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return -1 (leans to a), 0 (balanced), 1 (leans to b) or NaN (insufficient), and whether it is balanced (the thesis)."""
+    x, y = counts.n_prompts_active[:, a], counts.n_prompts_active[:, b]
+    balanced = (x >= leaning) & (y >= leaning)
+    value = np.select([balanced, (x >= leaning) & (y <= other), (y >= leaning) & (x <= other)], [0.0, -1.0, 1.0], np.nan)
+    return value, balanced
+
+
+def entropy(rate: Floats) -> Floats:
+    """Entropy in nats of rates normalised over the last axis (LAPE, Tang et al. 2024); NaN where all are 0."""
+    total = rate.sum(-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = rate / total
+    return np.where(total[..., 0] > 0, -special.xlogy(share, share).sum(-1), np.nan)
+
+
+def monolinguality(mean: Floats, language: int) -> Floats:
+    """Mean activation in a language minus the mean of the other languages' means (arXiv 2505.05111)."""
+    others = np.delete(mean, language, axis=-1).mean(-1) if mean.shape[-1] > 1 else np.zeros(mean.shape[:-1])
+    return np.asarray(mean[..., language] - others)
+
+
+def pooled_sd(counts: Counts) -> Floats:
+    """Standard deviation of activations over tokens, pooled over languages (F,)."""
+    within = counts.sum_squares - counts.sum_activation**2 / np.maximum(counts.n_tokens, 1)
+    return np.sqrt(np.maximum(within.sum(-1), 0) / np.maximum((counts.n_tokens - 1).sum(-1), 1))
+
+
+def count_scores(counts: Counts, parameters: Parameters) -> Iterator[Score]:
+    """Yield every score that follows from counts."""
+    everything = "+".join(counts.languages)
+    for (name, score), given in parameters.items():
+        if score == "lape":
+            value = entropy(counts.rate)
+            yield Score("lape", name, everything, value, np.exp(value) >= float(given["effective"]), counts.n_active.sum(-1))
+        elif score == "shared_k":
+            yield _shared_k(counts, name, everything, given)
+        elif score == "monolinguality":
+            yield from _monolinguality(counts, name)
+        elif score in ("language_profile", "bilingual_rate"):
+            for a, b in combinations(range(len(counts.languages)), 2):
+                yield _pair_score(counts, a, b, name, score, given)
+
+
+def _shared_k(counts: Counts, name: str, languages: str, given: Mapping[str, str]) -> Score:
+    rate, top = counts.rate, counts.rate.max(-1, initial=0)
+    k = ((rate >= float(given["share"]) * top[:, None]) & (top[:, None] > 0)).sum(-1).astype(np.float64)
+    examples = (counts.n_prompts_active / np.maximum(counts.n_prompts, 1)).max(-1, initial=0)
+    gated = (examples >= float(given["gate_examples"])) & (top > float(given["gate_tokens"]))
+    return Score("shared_k", name, languages, k, (k == 2) & gated, counts.n_prompts.sum(-1))
+
+
+def _monolinguality(counts: Counts, name: str) -> Iterator[Score]:
+    sd = pooled_sd(counts)
+    for index, language in enumerate(counts.languages):
+        value = monolinguality(counts.mean, index)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            standard = np.where(sd > 0, value / sd, np.nan)
+        none = np.zeros(len(value), dtype=bool)
+        yield Score("monolinguality", name, language, value, none, counts.n_tokens[:, index])
+        yield Score("monolinguality_d", name, language, standard, none.copy(), counts.n_tokens[:, index])
+
+
+def _pair_score(counts: Counts, a: int, b: int, name: str, score: str, given: Mapping[str, str]) -> Score:
+    languages = f"{counts.languages[a]}+{counts.languages[b]}"
+    x, y = counts.n_prompts_active[:, a], counts.n_prompts_active[:, b]
+    if score == "language_profile":
+        value, flag = language_profile(counts, a, b, int(given["leaning"]), int(given["other"]))
+        return Score(score, name, languages, value, flag, x + y)
+    m, n = counts.n_prompts[:, a], counts.n_prompts[:, b]
+    level = float(given["level"])
+    lower = np.minimum(stats.wilson(x, m, level=level)[0], stats.wilson(y, n, level=level)[0])
+    result = Score(score, name, languages, lower, lower >= float(given["rate"]), np.minimum(m, n))
+    result.p_value = _equal_rates(x, m, y, n, float(given["margin"]))
+    return result
+
+
+def _equal_rates(x: Floats, m: Floats, y: Floats, n: Floats, margin: float) -> Floats:
+    """Larger p of two one-sided z tests that the rates x/m and y/n differ by less than `margin`; used where no prompt can be paired."""
+    p, q = (x + 0.5) / (m + 1), (y + 0.5) / (n + 1)
+    error = np.sqrt(p * (1 - p) / np.maximum(m, 1) + q * (1 - q) / np.maximum(n, 1))
+    difference = p - q
+    return np.maximum(special.ndtr((difference - margin) / error), special.ndtr(-(difference + margin) / error))
+
+
+def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: list[Score], parameters: Parameters) -> None:
+    """Fill p-values and nulls from raw activations, layer by layer; append the translation scores."""
+    design = read_design(con, run)
+    general = parameters["default", "all"]
+    draws, seed = int(general["draws"]), int(general["seed"])
+    layers = [int(layer) for layer in fetch(con, "layers", run=run)["layer"]]
+    if not len(design.prompt) or not layers:
+        return
+    pairs = read_pairs(con, run, design)
+    deals = language_shuffles(design, draws, seed) if len(design.languages) > 1 else None
+    shuffles = [concept_shuffles(design, pair, draws, seed) for pair in pairs]
+    lifts = [_empty_lift(counts, pair) for pair in pairs]
+    for layer in layers:
+        presence = read_presence(con, run, layer, design)
+        rows = np.flatnonzero(counts.layer == layer)
+        rows = rows[np.isin(counts.feature[rows], presence.feature)]
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            at = np.searchsorted(presence.feature, counts.feature[some])
+            if deals is not None and design.languages == counts.languages:
+                _language_nulls(design, presence, at, some, deals, scores)
+            fired = np.asarray(presence.n_active[at].todense()) > 0  # (f, P)
+            for pair, shuffle, lift in zip(pairs, shuffles, lifts, strict=True):
+                _tost(design, pair, fired, some, scores, parameters)
+                _translation(pair, shuffle, fired, some, lift, int(parameters["default", "translation_lift"]["active"]))
+    scores.extend(score for lift in lifts for score in lift)
+
+
+def _empty_lift(counts: Counts, pair: Pairs) -> tuple[Score, Score]:
+    def one(name: str) -> Score:
+        empty = np.full(len(counts.feature), np.nan)
+        return Score(name, "default", pair.name, empty, np.zeros(len(empty), dtype=bool), np.full(len(empty), float(len(pair.a))))
+
+    return one("translation_lift"), one("translation_phi")
+
+
+def _language_nulls(design: Design, presence: Presence, at: Ints, rows: Ints, deals: Ints, scores: list[Score]) -> None:
+    """Deal languages anew per cluster: is LAPE lower, or the mean in one language higher, than such deals give?"""
+    n_languages = len(design.languages)
+    draws = len(deals)
+    one_hot = (deals[:, :, None] == np.arange(n_languages)).astype(np.float64)  # (D, P, L)
+    flat = one_hot.transpose(1, 0, 2).reshape(len(design.prompt), -1)  # (P, D * L)
+    tokens = np.maximum(design.n_tokens @ flat, 1)
+    rate = (presence.n_active[at] @ flat / tokens).reshape(len(at), draws, n_languages)
+    mean = (presence.sum_activation[at] @ flat / tokens).reshape(len(at), draws, n_languages)
+    null_entropy = entropy(rate)
+    for score in scores:
+        if score.name == "lape":
+            _fill(score, rows, null_entropy, below=True)
+        elif score.name == "monolinguality":
+            _fill(score, rows, monolinguality(mean, design.languages.index(score.languages)), below=False)
+
+
+def _fill(score: Score, rows: Ints, null: Floats, *, below: bool) -> None:
+    """Put the null of some rows into a score; rounding alone does not make a draw less extreme than the observed value."""
+    observed = score.value[rows][:, None]
+    slack = 1e-9 * np.maximum(np.abs(observed), 1e-3)
+    extreme = null <= observed + slack if below else null >= observed - slack
+    score.p_value[rows] = (1 + extreme.sum(-1)) / (1 + null.shape[-1])
+    score.null_mean[rows] = null.mean(-1)
+    score.null_high[rows] = np.quantile(null, 0.95, axis=-1)
+
+
+def _tost(design: Design, pair: Pairs, fired: NDArray[np.bool_], rows: Ints, scores: list[Score], parameters: Parameters) -> None:
+    """Two one-sided cluster t tests that the rates over paired prompts differ by less than the margin."""
+    difference = fired[:, pair.b].astype(np.float64) - fired[:, pair.a]  # (f, n_pairs)
+    clusters = design.cluster[pair.a]
+    smallest = 0.5 ** len(np.unique(clusters))
+    for score in scores:
+        if score.name == "bilingual_rate" and score.languages == pair.name:
+            margin = float(parameters[score.parameter_set, "bilingual_rate"]["margin"])
+            below = stats.cluster_t_p(difference - margin, clusters, alternative="less")
+            above = stats.cluster_t_p(difference + margin, clusters, alternative="greater")
+            # Equal differences in all clusters have no variance and would give p = 0; a sign flip could not go below 2^-G.
+            score.p_value[rows] = np.maximum(np.maximum(below, above), smallest)
+
+
+def _translation(pair: Pairs, shuffle: Ints, fired: NDArray[np.bool_], rows: Ints, lift: tuple[Score, Score], active: int) -> None:
+    """P(active in b | active in a) / P(active in b) over translation pairs, and phi, against concepts dealt anew."""
+    x, y = fired[:, pair.a], fired[:, pair.b]  # (f, n)
+    n, in_a, in_b = x.shape[1], x.sum(-1), y.sum(-1)
+    enough = (in_a >= active) & (in_b >= active)
+    rows, x, y, in_a, in_b = rows[enough], x[enough], y[enough], in_a[enough], in_b[enough]
+    if not len(rows):
+        return
+    feature, where = np.nonzero(x)
+    joint = (x & y).sum(-1)
+    null = np.empty((len(rows), len(shuffle)))
+    for draw, partner in enumerate(shuffle):
+        null[:, draw] = np.bincount(feature, weights=y[feature, partner[where]], minlength=len(rows))
+    expected = (in_a * in_b / n)[:, None]
+    spread = np.sqrt(in_a * (n - in_a) * in_b * (n - in_b) / n**2)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        phi_null = np.where(spread > 0, (null - expected) / spread, np.nan)
+        phi = np.where(spread[:, 0] > 0, (joint - expected[:, 0]) / spread[:, 0], np.nan)
+    lift[0].value[rows] = joint / expected[:, 0]
+    lift[1].value[rows] = phi
+    _fill(lift[0], rows, null / expected, below=False)
+    varied = spread[:, 0] > 0
+    _fill(lift[1], rows[varied], phi_null[varied], below=False)
+
+
+def finish(scores: list[Score], parameters: Parameters) -> list[Floats]:
+    """Return q-values per score; set the flags that speak of a test."""
+    families: dict[tuple[str, str], list[Score]] = {}
+    for score in scores:
+        families.setdefault((score.name, score.parameter_set), []).append(score)
+    q_values: dict[int, Floats] = {}
+    for family in families.values():
+        q = stats.benjamini_hochberg(np.concatenate([score.p_value for score in family]))
+        for score, part in zip(family, np.split(q, np.cumsum([len(score.value) for score in family])[:-1]), strict=True):
+            q_values[id(score)] = part
+            given = parameters.get((score.parameter_set, score.name), {})
+            if score.name == "monolinguality":
+                score.flag = np.nan_to_num(part, nan=1.0) < float(given["alpha"])
+            elif score.name == "translation_lift":
+                # One concept among G cannot pass a test over thousands of features: the flag is the feature's own p and a large lift.
+                small = np.nan_to_num(score.p_value, nan=1.0) <= float(given["alpha"])
+                score.flag = small & (np.nan_to_num(score.value) >= float(given["lift"]))
+    return [q_values[id(score)] for score in scores]
+
+
+def insert_scores(
+    con: duckdb.DuckDBPyConnection, run: str, layer: Ints, feature: Ints, scores: list[Score], parameters: Parameters
+) -> None:
+    """Write scores to feature_score."""
+    import pyarrow as pa
+
+    for score, q_value in zip(scores, finish(scores, parameters), strict=True):
+        n = len(score.value)
+        columns: dict[str, Any] = {
+            "run_id": pa.array([run] * n, pa.string()),
+            "layer": layer,
+            "feature": feature,
+            "score": pa.array([score.name] * n, pa.string()),
+            "parameter_set": pa.array([score.parameter_set] * n, pa.string()),
+            "languages": pa.array([score.languages] * n, pa.string()),
+            "flag": score.flag,
+            "n": score.n.astype(np.int64),
+        }
+        numbers = {
+            "value": score.value,
+            "null_mean": score.null_mean,
+            "null_high": score.null_high,
+            "p_value": score.p_value,
+            "q_value": q_value,
+        }
+        columns |= {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in numbers.items()}
+        con.register("scored", pa.table(columns))
+        con.execute("insert into feature_score by name select * from scored")
+        con.unregister("scored")
+
+
+def write_feature_scores(con: duckdb.DuckDBPyConnection) -> None:
+    """Score the features of every run that has counts and no scores."""
+    parameters = read_parameters(con)
+    for run in fetch(con, "scored_runs")["run_id"].astype(str).tolist():
+        counts = read_counts(con, run, int(parameters["default", "all"]["support"]))
+        if not len(counts.feature):
+            continue
+        scores = list(count_scores(counts, parameters))
+        add_nulls(con, run, counts, scores, parameters)
+        insert_scores(con, run, counts.layer, counts.feature, scores, parameters)
