@@ -707,7 +707,9 @@ create table node (
     selection_frequency double,
     probability         double,
     kept                boolean not null,
-    universal           boolean
+    universal           boolean,
+    input_l1            double,
+    input_constant      double
 );
 comment on table node is 'one row per node of a graph; key (run_id, graph, node)';
 comment on column node.run_id is 'run';
@@ -729,6 +731,8 @@ comment on column node.selection_frequency is 'share of bootstrap resamples that
 comment on column node.probability is 'of a logit node';
 comment on column node.kept is 'survives pruning';
 comment on column node.universal is 'active on nearly every prompt of every language (threshold in graph.parameters); marked, never dropped';
+comment on column node.input_l1 is 'sum of absolute edge weights into it over all sources, stored or not, attribution graphs';
+comment on column node.input_constant is 'part of its pre-activation that is no edge: biases and left-out positions, attribution graphs';
 
 create table node_language (
     run_id          varchar not null,
