@@ -1,0 +1,304 @@
+"""Graph, node labels, communities and causal edges of a thesis run.
+
+In: the folder's files. Out: rows of graph, node, node_language, edge, partition, community, feature_score and label.
+
+1. The attribution graph is graph 0. `edge_type` null is a star edge (`input_attribution`, `output_attribution` in gradient-era
+   graphs); `virtual_weight` and `attribution_approx_v1` are virtual weights, compared by `static_weight`.
+2. Causal edges join graph 0 with kind `causal`: weight = target before - after ablating the source, positive is excitatory.
+3. Labels and communities may belong to a graph that was never published: they then stand on graph 1, which has nodes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import InputError
+from atlas.ids import canonical_json, feature_name, sha256_text
+from ingest.importers.common import Record, read_json, read_json_list
+from ingest.importers.thesis.files import TRANSCODERS, Files, Rows, feature_of, read_csv
+from ingest.importers.thesis.prompts import Prompts
+
+Feature = tuple[int, int]
+Note = Callable[[str], None]
+
+STAR_TYPES = {None, "", "star", "input_attribution", "output_attribution"}
+VIRTUAL_TYPES = {"virtual_weight", "attribution_approx_v1"}
+LABEL_FIELDS = {"node_id", "n_en_active", "n_fr_active", "en_freq", "fr_freq", "lang_asym", "lang_profile"}
+UNDATED = datetime(1970, 1, 1)
+"""Creation time of labels whose files carry none: equal content must give equal rows."""
+
+
+@dataclass
+class GraphRows:
+    """What was read, and the node numbers that circuits need."""
+
+    rows: Rows = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
+    """Node id of graph 0 -> node."""
+    created_at: datetime = UNDATED
+
+    def add(self, table: str, row: dict[str, Any]) -> None:
+        """Append a row."""
+        self.rows.setdefault(table, []).append(row)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A line of node_language_labels.csv."""
+
+    feature: Feature
+    n_prompts: dict[str, int]
+    frequency: dict[str, float]
+    asymmetry: float
+    profile: str
+
+
+def read_graphs(files: Files, prompts: Prompts, note: Note) -> GraphRows:
+    """Read graph, labels, communities and causal edges, whichever are there."""
+    out = GraphRows()
+    parameters: dict[str, Any] = {}
+    path = files.one("graph")
+    if path is not None:
+        document = read_json(path, files.name(path))
+        parameters = _parameters(document)
+        _add_nodes(out, document)
+        _add_edges(out, document)
+        out.created_at = _timestamp(document)
+    causal = files.one("causal_edges")
+    if causal is not None:
+        parameters["causal_edges"] = _add_causal_edges(out, read_json(causal, files.name(causal)))
+    if path is not None:
+        out.rows.setdefault("graph", []).insert(0, _graph_row(out, prompts, parameters))
+    _add_labels_and_communities(out, files, prompts, note)
+    return out
+
+
+def _parameters(document: Record) -> dict[str, Any]:
+    metadata = dict(document.values.get("metadata") or {})
+    union = dict((document.values.get("graph_attrs") or {}).get("union_params") or {})
+    union.pop("prompt_indices", None)
+    return {**metadata, **{f"union_{name}": value for name, value in union.items()}}
+
+
+def _timestamp(document: Record) -> datetime:
+    text = (document.values.get("metadata") or {}).get("timestamp")
+    try:
+        return UNDATED if text is None else datetime.fromisoformat(text).replace(tzinfo=None)
+    except (TypeError, ValueError):
+        raise InputError(f"{document.where} metadata: field 'timestamp': expected an ISO time, got {text!r}") from None
+
+
+def _graph_row(out: GraphRows, prompts: Prompts, parameters: dict[str, Any]) -> dict[str, Any]:
+    edges = out.rows.get("edge", [])
+    return {
+        "graph": 0,
+        "kind": "prompt_set",
+        "name": f"{prompts.behaviour} {parameters.get('graph_node_mode', 'decision')}",
+        "behaviour": prompts.behaviour,
+        "n_prompts": int(parameters.get("n_prompts_used", parameters.get("n_prompts", len(prompts.records)))),
+        "n_nodes": len(out.nodes),
+        "n_edges": len(edges),
+        "parameters": canonical_json(parameters),
+    }
+
+
+def _add_nodes(out: GraphRows, document: Record) -> None:
+    for record in document.children("nodes"):
+        identity = record.text("id")
+        if identity in out.nodes:
+            raise record.fail("id", "an id that no earlier node has")
+        node = out.nodes[identity] = len(out.nodes)
+        kind = record.text("type")
+        if kind not in ("input", "output", "feature"):
+            raise record.fail("type", "input, output or feature")
+        row: dict[str, Any] = {"graph": 0, "node": node, "kind": kind, "label": identity, "kept": True}
+        out.add("node", row | (_feature_columns(record) if kind == "feature" else {}))
+
+
+def _feature_columns(record: Record) -> dict[str, Any]:
+    """Columns of a feature node. Scores are activation x beta, so activations are scores / beta; a node of both roles has no role."""
+    layer, feature = record.integer("layer"), record.integer("feature_idx")
+    if record.text("id") != feature_name(layer, feature):
+        raise record.fail("id", feature_name(layer, feature))
+    role = record.values.get("position_role", "decision")
+    if role not in ("decision", "content", "both"):
+        raise record.fail("position_role", "decision, content or both")
+    columns: dict[str, Any] = {"layer": layer, "feature": feature, "role": None if role == "both" else role}
+    if role == "content":
+        n_prompts = record.integer("content_n_en_prompts") + record.integer("content_n_fr_prompts")
+        return columns | {"n_prompts": n_prompts, "mean_activation": record.number("content_mean_abs_act")}
+    beta = record.number("beta")
+    activation = {
+        "mean_activation": record.number("mean_score_conditional") / beta,
+        "sd_activation": record.number("std_score") / abs(beta),
+    }
+    return columns | {"n_prompts": record.integer("n_prompts"), "frequency": record.number("frequency")} | (activation if beta else {})
+
+
+def _add_edges(out: GraphRows, document: Record) -> None:
+    nodes = out.rows["node"]
+    seen: set[tuple[str, int, int]] = set()
+    for record in document.children("edges"):
+        edge_type = record.values.get("edge_type")
+        if edge_type not in STAR_TYPES | VIRTUAL_TYPES:
+            raise record.fail("edge_type", "nothing, star, virtual_weight, attribution_approx_v1, input_attribution or output_attribution")
+        kind = "star_total" if edge_type in STAR_TYPES else "virtual_weight"
+        row = _edge(out, record, kind, record.number("weight"))
+        key = (kind, row["source"], row["target"])
+        if key in seen:
+            raise record.fail("target", f"one {kind} edge between {record.text('source')} and this node")
+        seen.add(key)
+        if kind == "star_total":
+            feature = nodes[row["target"] if nodes[row["target"]]["kind"] == "feature" else row["source"]]
+            row |= {"n_prompts": feature.get("n_prompts"), "frequency": feature.get("frequency")}
+        else:
+            row["static_weight"] = record.number("vw_static") if record.has("vw_static") else row["weight"]
+            if edge_type == "attribution_approx_v1":
+                row["attribution"] = row["weight"]
+                if not record.has("vw_static"):
+                    row["static_weight"] = None
+        out.add("edge", row)
+
+
+def _edge(out: GraphRows, record: Record, kind: str, weight: float) -> dict[str, Any]:
+    """Return the columns that every kind of edge has; raise InputError for an end that is no node."""
+    ends = []
+    for name in ("source", "target"):
+        if record.text(name) not in out.nodes:
+            raise record.fail(name, "the id of a node of the graph")
+        ends.append(out.rows["node"][out.nodes[record.text(name)]])
+    source, target = ends
+    return {
+        "graph": 0,
+        "kind": kind,
+        "source": source["node"],
+        "target": target["node"],
+        "source_layer": source.get("layer"),
+        "source_feature": source.get("feature"),
+        "target_kind": target["kind"],
+        "target_layer": target.get("layer"),
+        "target_feature": target.get("feature"),
+        "weight": weight,
+        "accepted": True,
+    }
+
+
+def _add_causal_edges(out: GraphRows, document: Record) -> dict[str, Any]:
+    """Append the accepted causal edges; return the file's settings. Rejected candidates are not in the file."""
+    if not out.nodes:
+        raise InputError(f"{document.where}: expected the attribution graph whose nodes these edges join, got no graph file in the folder")
+    for record in document.children("edges"):
+        feature_of(record, "source")
+        feature_of(record, "target")
+        row = _edge(out, record, "causal", record.number("mean_delta"))
+        row |= {
+            "sd": record.number("std_delta"),
+            "n_prompts": record.integer("n_prompts"),
+            "static_weight": record.optional_number("vw_weight"),
+        }
+        out.add("edge", row)
+    return dict(document.child("metadata").values)
+
+
+def _add_labels_and_communities(out: GraphRows, files: Files, prompts: Prompts, note: Note) -> None:
+    labels_path, communities_path = files.one("labels"), files.one("communities")
+    labels = [] if labels_path is None else list(_labels(labels_path, files))
+    communities = [] if communities_path is None else _communities(communities_path, files)
+    features = {label.feature for label in labels} | {member for members in communities for member in members}
+    if not features:
+        return
+    known = {(row["layer"], row["feature"]): row["node"] for row in out.rows.get("node", []) if row["kind"] == "feature"}
+    graph, nodes = 0, known
+    if missing := features - set(known):
+        graph, nodes = 1, {feature: node for node, feature in enumerate(sorted(features))}
+        _add_unpublished_graph(out, nodes, prompts)
+        note(
+            f"{len(missing)} of the {len(features)} features of labels and communities are not in the attribution graph "
+            f"(e.g. {feature_name(*min(missing))}): they belong to another, unpublished graph, kept as graph 1 without edges"
+        )
+    for label in labels:
+        _add_label(out, label, graph, nodes[label.feature])
+    _add_partition(out, communities, graph, nodes)
+
+
+def _add_unpublished_graph(out: GraphRows, nodes: dict[Feature, int], prompts: Prompts) -> None:
+    row = {
+        "graph": 1,
+        "kind": "prompt_set",
+        "name": f"{prompts.behaviour} graph of labels and communities (unpublished: nodes only)",
+        "behaviour": prompts.behaviour,
+        "n_prompts": len(prompts.records),
+        "n_nodes": len(nodes),
+        "n_edges": 0,
+        "parameters": canonical_json({"published": False}),
+    }
+    out.add("graph", row)
+    for (layer, feature), node in nodes.items():
+        name = feature_name(layer, feature)
+        out.add("node", {"graph": 1, "node": node, "kind": "feature", "layer": layer, "feature": feature, "label": name, "kept": True})
+
+
+def _labels(path: Path, files: Files) -> list[Label]:
+    labels = []
+    for record in read_csv(path, files.name(path), LABEL_FIELDS):
+        labels.append(
+            Label(
+                feature_of(record, "node_id"),
+                {"en": record.integer("n_en_active"), "fr": record.integer("n_fr_active")},
+                {"en": record.number("en_freq"), "fr": record.number("fr_freq")},
+                record.number("lang_asym"),
+                record.text("lang_profile"),
+            )
+        )
+    return labels
+
+
+def _add_label(out: GraphRows, label: Label, graph: int, node: int) -> None:
+    layer, feature = label.feature
+    for language, n_prompts in label.n_prompts.items():
+        row = {"graph": graph, "node": node, "language": language, "n_prompts": n_prompts, "frequency": label.frequency[language]}
+        out.add("node_language", row)
+    score = {"layer": layer, "feature": feature, "score": "language_profile", "parameter_set": "thesis", "languages": "en+fr"}
+    out.add("feature_score", score | {"value": label.asymmetry, "flag": label.profile == "balanced", "n": sum(label.n_prompts.values())})
+    text = f"language profile: {label.profile}"
+    row = {
+        "label_id": sha256_text(f"{TRANSCODERS}:{layer}:{feature}:{text}:{out.created_at.isoformat()}")[:16],
+        "transcoder_set": TRANSCODERS,
+        "layer": layer,
+        "feature": feature,
+        "text": text,
+        "method": "imported",
+        "author": "thesis",
+        "created_at": out.created_at,
+        "retired": False,
+    }
+    out.add("label", row)
+
+
+def _communities(path: Path, files: Files) -> list[list[Feature]]:
+    """Return the members of each community, in the order of community_id: claims speak of these numbers."""
+    name = files.name(path)
+    document = read_json_list(path, name)
+    members: dict[int, list[Feature]] = {}
+    for record in document:
+        features = [feature_of(Record(f"{record.where} members[{i}]", {"id": text}), "id") for i, text in enumerate(record.list("members"))]
+        if len(features) != record.integer("n_features"):
+            raise record.fail("n_features", f"the number of members, {len(features)}")
+        members[record.integer("community_id")] = features
+    if sorted(members) != list(range(len(document))):
+        raise InputError(f"{name}: field 'community_id': expected 0 to {len(document) - 1}, each once, got {sorted(members)}")
+    return [members[community] for community in sorted(members)]
+
+
+def _add_partition(out: GraphRows, communities: list[list[Feature]], graph: int, nodes: dict[Feature, int]) -> None:
+    if not communities:
+        return
+    partition = {"graph": graph, "partition": 0, "kind": "community", "algorithm": "louvain (thesis)", "n_groups": len(communities)}
+    out.add("partition", partition)
+    for community, members in enumerate(communities):
+        for member in members:
+            out.add("community", {"graph": graph, "partition": 0, "node": nodes[member], "community": community})
