@@ -7,7 +7,6 @@ In: a model and prompts. Out: rows of baseline and answer, and accuracy per lang
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from atlas.errors import GateError, ModelError
+from atlas.stats import wilson
 from ingest.batches import Progress, in_halving_batches, pad_right
 from ingest.model import LanguageModel
 from ingest.prompts import MARGIN_ROLES, Prompt, PromptSet
@@ -45,18 +45,9 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson 1927: centre and half-width of the score interval at z = 1.96."""
-        return wilson_interval(self.n_correct, self.n_prompts)
-
-
-def wilson_interval(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Return Wilson's score interval of a share; (0, 1) for no observation."""
-    if n == 0:
-        return 0.0, 1.0
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+        """95 % score interval (Wilson 1927)."""
+        low, high = wilson(self.n_correct, self.n_prompts)
+        return float(low), float(high)
 
 
 def baseline(
@@ -91,18 +82,21 @@ def decision_states(model: LanguageModel, batch: Sequence[Prompt]) -> Tensor:
     return captured.final[torch.arange(len(batch), device=decision.device), decision]
 
 
-def margins(model: LanguageModel, states: Tensor, batch: Sequence[Prompt]) -> Tensor:
-    """Return margins (B) of states (B, D), differentiable; float32, or float64 for a float64 model (METHODS section 2)."""
-    return torch.stack([margin(model, state, prompt) for state, prompt in zip(states, batch, strict=True)])
+def margins(model: LanguageModel, states: Tensor, batch: Sequence[Prompt], *, softcap: bool = True) -> Tensor:
+    """Return margins (B) of states (B, D), differentiable; float32, or float64 for a float64 model (METHODS section 2).
+
+    `softcap=False` leaves a family's cap on logits out, for maps that have to be linear.
+    """
+    return torch.stack([margin(model, state, prompt, softcap=softcap) for state, prompt in zip(states, batch, strict=True)])
 
 
-def margin(model: LanguageModel, state: Tensor, prompt: Prompt) -> Tensor:
+def margin(model: LanguageModel, state: Tensor, prompt: Prompt, *, softcap: bool = True) -> Tensor:
     """Return logit(correct) - max over contrasts for one state (D); differences of unembedding rows, not of rounded logits."""
     contrast = [answer.token_id for answer in prompt.answers if answer.role in MARGIN_ROLES]
     state = state if state.dtype == torch.float64 else state.float()
     unembedding, bias, cap = model.unembedding, model.unembedding_bias, model.logit_softcap
     correct_row, contrast_rows = unembedding[prompt.correct.token_id].to(state), unembedding[contrast].to(state)
-    if cap is not None:
+    if cap is not None and softcap:
         logits = torch.tanh(torch.cat([correct_row[None], contrast_rows]) @ state / cap) * cap
         return logits[0] - logits[1:].max()
     differences = (correct_row - contrast_rows) @ state

@@ -29,7 +29,7 @@ def random_model(*, n_layers: int = 3, d_model: int = 32, seed: int = 0, dtype: 
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
-        pad_token_id=0,
+        pad_token_id=None,
     )
     module = Qwen3ForCausalLM(config)
     with torch.no_grad():
