@@ -42,6 +42,8 @@ TABLE_FUNCTIONS = re.compile(
     r"|pragma_(show|table_info|version|database_size|storage_info))$"
 )
 """Table functions that neither read files nor run text."""
+SHARD_PATH = re.compile(r"'((?:data|derived)/[^']+\.parquet)'")
+"""A path inside an atlas folder, as views name it."""
 EXPLAIN = re.compile(
     r"^(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*explain(?:(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)+analyze\b)?(?:\s*\([^()']*\))?", re.I | re.S
 )
@@ -176,6 +178,7 @@ class Reader:
         self._lock = threading.Lock()
         self._running: set[duckdb.DuckDBPyConnection] = set()
         self._identity = self._current_identity()
+        self._search_path = f"use {ALIAS}"
         self._connection = self._connect()
         try:
             self._read_version()
@@ -230,23 +233,31 @@ class Reader:
     def _lock_down(self) -> None:
         settings = [f"set temp_directory = {literal(os.path.join(tempfile.gettempdir(), f'atlas-{os.getpid()}'))}"]
         if not self.activations_inline:
-            settings.append(f"set file_search_path = {literal(str(self.path))}")
-            allowed = ", ".join(literal(str(path)) for path in self._view_files())
-            settings.append(f"set allowed_paths = [{allowed}]")
+            settings.append(f"set allowed_paths = [{', '.join(literal(path) for path in self._point_views_here())}]")
         settings += ["set autoinstall_known_extensions = false", "set autoload_known_extensions = false"]
         for setting in [*settings, "set enable_external_access = false", "set lock_configuration = true"]:
             self._connection.execute(setting)
 
-    def _view_files(self) -> list[Path]:
-        """Name the files that the views of this file read; both spellings, as the engine compares text."""
+    def _point_views_here(self) -> list[str]:
+        """Shadow the views over shards by ones with absolute paths, and name the files they read.
+
+        The file's own views are relative to the folder, so that it can be moved; the engine resolves them against the working
+        directory of the process, which is anybody's.
+        """
+        paths: list[str] = []
         views = self._connection.execute("select sql from duckdb_views() where database_name = ? and not internal", [ALIAS]).fetchall()
-        relative = {match for (sql,) in views for match in re.findall(r"'((?:data|derived)/[^']+\.parquet)'", sql)}
-        return [path for item in sorted(relative) for path in (Path(item), self.path / item)]
+        for (text,) in views:
+            absolute = SHARD_PATH.sub(lambda match: literal(str(self.path / match.group(1))), text)
+            paths += [str(self.path / relative) for relative in SHARD_PATH.findall(text)]
+            if absolute != text:
+                self._connection.execute(re.sub(r"^create view ", "create view memory.main.", absolute, flags=re.I))
+        self._search_path = f"set search_path = 'memory.main,{ALIAS}.main'"
+        return paths
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Give a new cursor on the atlas, for a thread of its own; close it after use."""
         cursor = self._connection.cursor()
-        cursor.execute(f"use {ALIAS}")
+        cursor.execute(self._search_path)
         return cursor
 
     def run(self, work: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
