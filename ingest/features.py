@@ -188,7 +188,8 @@ def _cosine_neighbours(
 
 def _unit_rows(transcoders: TranscoderSet, layer: int, features: Tensor) -> Tensor:
     vectors = output_vectors(transcoders, layer, features)
-    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-30)
+    unit: Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-30)
+    return unit
 
 
 def _blocked_top(own: Tensor, rows: Tensor, config: FeatureConfig, *, same: bool) -> tuple[Tensor, Tensor]:

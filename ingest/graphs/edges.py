@@ -35,6 +35,7 @@ from ingest.prompts import Prompt, PromptSet
 from ingest.statistics import ROLES
 from ingest.transcoder import TranscoderSet
 
+
 def edges(
     model: LanguageModel,
     transcoders: TranscoderSet,

@@ -148,7 +148,7 @@ def _batch(
     row, position = kept.nonzero(as_tuple=True)
     role = torch.tensor([ROLES.index(prompts[r].roles[p]) for r, p in zip(row.tolist(), position.tolist(), strict=True)])
     kept = kept.to(model.device)
-    places = {
+    places: dict[str, np.ndarray] = {
         "prompt": (row + first).numpy().astype(np.int32),
         "position": position.numpy().astype(np.int16),
         "role": role.numpy().astype(np.int8),
