@@ -179,6 +179,8 @@ class Reader:
         self._running: set[duckdb.DuckDBPyConnection] = set()
         self._identity = self._current_identity()
         self._search_path = f"use {ALIAS}"
+        self.shard_paths: list[str] = []
+        """Files outside the published one that its views read."""
         self._connection = self._connect()
         try:
             self._read_version()
@@ -244,11 +246,11 @@ class Reader:
         The file's own views are relative to the folder, so that it can be moved; the engine resolves them against the working
         directory of the process, which is anybody's.
         """
-        paths: list[str] = []
+        paths = self.shard_paths
         views = self._connection.execute("select sql from duckdb_views() where database_name = ? and not internal", [ALIAS]).fetchall()
         for (text,) in views:
             absolute = SHARD_PATH.sub(lambda match: literal(str(self.path / match.group(1))), text)
-            paths += [str(self.path / relative) for relative in SHARD_PATH.findall(text)]
+            paths += (str(self.path / relative) for relative in SHARD_PATH.findall(text))
             if absolute != text:
                 self._connection.execute(re.sub(r"^create view ", "create view memory.main.", absolute, flags=re.I))
         self._search_path = f"set search_path = 'memory.main,{ALIAS}.main'"

@@ -35,6 +35,8 @@ from atlas.schema import STORE_TABLES, arrow_schema, table_columns
 
 __all__ = ["Atlas", "RunWriter", "ShardTables", "shard_of", "write_parquet"]
 
+COMPACTED = "compacted-"
+"""Begins the names of the shards that compaction writes; no stage's shard may begin so."""
 ShardTables = Mapping[str, "pa.Table | Iterable[pa.RecordBatch]"]
 
 
@@ -57,12 +59,15 @@ def shard_of(shards: Sequence[str], index: int, count: int) -> list[str]:
     return list(shards[index::count])
 
 
-def write_parquet(path: Path, table: str, rows: pa.Table | Iterable[pa.RecordBatch]) -> WrittenFile | None:
+def write_parquet(
+    path: Path, table: str, rows: pa.Table | Iterable[pa.RecordBatch] | Iterable[pa.Table], *, grouped: bool = False
+) -> WrittenFile | None:
     """Write rows as one Parquet shard, durably; the folder's fsync is left to the caller. None where there is no row.
 
+    `grouped`: the rows come as row groups that `encoded_groups` made, and are written as they come.
     Raises InputError for rows that do not fit schema.sql, StoreError when the disk refuses.
     """
-    groups = encoded_groups(table, rows)
+    groups: Iterator[pa.Table] = iter(rows) if grouped else encoded_groups(table, rows)
     first = next(groups, None)
     if first is None:
         return None
@@ -142,7 +147,8 @@ class RunWriter:
 
     def done_shards(self) -> list[str]:
         """Name all committed shards of this attempt."""
-        return sorted(path.stem for path in self.done.glob("*.json")) if self.done.is_dir() else []
+        found = self.done.glob("*.json") if self.done.is_dir() else []
+        return sorted(path.stem for path in found if not path.stem.startswith(COMPACTED))
 
     def commit(self, shard: str, tables: ShardTables) -> CommitRecord | None:
         """Write all tables of a shard and commit them together; a shard that is committed stays as it is.
@@ -153,6 +159,8 @@ class RunWriter:
         """
         if self.is_complete:
             return None
+        if shard.startswith(COMPACTED):
+            raise UsageError(f"shard {shard!r} begins with {COMPACTED!r}, which compaction uses")
         if (found := self.record(shard)) is not None:
             return found
         for table in tables:

@@ -1,0 +1,288 @@
+"""Verify an atlas: every hash, every count, every reference.
+
+In: an atlas folder. Out: findings, each with the file, what is wrong and what to do; none where all is well. Nothing is changed.
+
+1. manifests against their own hashes, and the plan and commit records they name;
+2. every shard against the hash, size and row count of its commit record, unfinished runs included;
+3. atlas.duckdb against the hash written down before it was swapped in, its manifest, and its rows against run_table;
+4. keys and references of the published tables, and the audits that are passed in;
+5. the catalogue, row by row; files that publish derived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from atlas.errors import DamagedError, StoreError, VersionError
+from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, unseal
+from atlas.ids import sha256_file, sha256_text
+from atlas.loading import DERIVED, is_intact, name
+from atlas.publish import Audit, Progress, first_line, published_record
+from atlas.reader import Reader
+from atlas.schema import STORE_TABLES, TABLES, has_run, key_columns, table_columns
+
+PUBLISH = "Run `atlas publish`: it builds the file again from the shards."
+REPAIR = "Run `atlas repair`: it sets the file aside; then ingest the run again, which does only what is missing."
+KEY_CHECK_ROWS = 20_000_000
+"""Keys that no index enforces are counted in tables up to this size; the writer refuses duplicates within a shard."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    path: Path
+    """File or folder, relative to the atlas."""
+    problem: str
+    next_step: str
+    kind: str = "damaged"
+    """manifest, plan, record, shard, database, count, reference, catalogue, derived or version."""
+    run_id: str | None = None
+    shard: str | None = None
+
+
+def check(path: Path | str, *, progress: Progress | None = None, audits: Sequence[Audit] = ()) -> list[Finding]:
+    """Verify an atlas; returns what is wrong. Raises StoreError where there is no atlas at all."""
+    atlas = Atlas(path)
+    report = progress or (lambda stage, done, total: None)
+    findings = list(_manifests(atlas))
+    visible = newest_intact(atlas)
+    runs = visible.runs if visible else ()
+    for run in runs:
+        findings += _run_files(atlas, run)
+    records, damaged_records = read_records(atlas)
+    findings += damaged_records
+    findings += _shards(atlas, records, report)
+    if atlas.database.exists():
+        findings += _database(atlas, report, audits)
+    for problem in atlas.catalogue.damage():
+        findings.append(_finding(atlas, atlas.catalogue_path, problem, "Run `atlas repair`: it rebuilds what can be.", "catalogue"))
+    for derived in sorted((atlas.path / DERIVED).rglob("*.parquet")):
+        if not is_intact(derived):
+            findings.append(_finding(atlas, derived, "differs from its hash", f"Run `atlas repair`, then: {PUBLISH}", "derived"))
+    return findings
+
+
+def _finding(
+    atlas: Atlas, path: Path, problem: str, next_step: str, kind: str, run_id: str | None = None, shard: str | None = None
+) -> Finding:
+    return Finding(
+        path.relative_to(atlas.path) if path.is_absolute() or atlas.path in path.parents else path, problem, next_step, kind, run_id, shard
+    )
+
+
+def newest_intact(atlas: Atlas) -> Manifest | None:
+    """Read the newest manifest that is not damaged, None where there is none of this format."""
+    for number in reversed(atlas.manifest_numbers()):
+        with contextlib.suppress(StoreError):
+            return atlas.manifest(number)
+    return None
+
+
+def _manifests(atlas: Atlas) -> Iterator[Finding]:
+    numbers = atlas.manifest_numbers()
+    if not numbers:
+        yield _finding(
+            atlas, atlas.versions, "holds no manifest", "Run `atlas repair`: it rebuilds one from the finished runs.", "manifest"
+        )
+    for number in numbers:
+        try:
+            atlas.manifest(number)
+        except VersionError as error:
+            yield _finding(atlas, atlas.manifest_path(number), error.message, str(error.hint), "version")
+        except DamagedError as error:
+            step = "Run `atlas repair`: it sets the manifest aside and rebuilds what it said."
+            yield _finding(atlas, atlas.manifest_path(number), error.message, step, "manifest")
+
+
+def _run_files(atlas: Atlas, run: ManifestRun) -> Iterator[Finding]:
+    """Check that what a manifest names is there and is what it names."""
+    plan = atlas.run_folder(run.run_id) / "plan.json"
+    try:
+        intact = sha256_text(plan.read_text(encoding="utf-8")) == run.row["plan_hash"]
+    except (OSError, UnicodeDecodeError):
+        intact = False
+    if not intact:
+        step = "Run `atlas repair`: it writes the plan again from the manifest."
+        yield _finding(atlas, plan, "is missing or differs from the plan's hash", step, "plan", run.run_id)
+    for shard, digest in run.shards.items():
+        path = atlas.record_path(run.run_id, run.attempt, shard)
+        try:
+            CommitRecord.read(path)
+        except DamagedError as error:
+            if not path.exists():
+                yield _finding(atlas, path, error.message, REPAIR, "record", run.run_id, shard)
+            continue
+        if sha256_text(path.read_text(encoding="utf-8")) != digest:
+            yield _finding(atlas, path, "is not the commit record that the manifest names", REPAIR, "record", run.run_id, shard)
+
+
+def read_records(atlas: Atlas) -> tuple[list[CommitRecord], list[Finding]]:
+    """Read all commit records on disk, those of unfinished runs included; damaged ones become findings."""
+    records, findings = [], []
+    for path in sorted((atlas.path / "runs").glob("*/done*/*.json")):
+        try:
+            records.append(CommitRecord.read(path))
+        except (DamagedError, TypeError) as error:
+            findings.append(_finding(atlas, path, str(error).split("\n")[0], REPAIR, "record", path.parent.parent.name, path.stem))
+    return records, findings
+
+
+def _shards(atlas: Atlas, records: Sequence[CommitRecord], report: Progress) -> list[Finding]:
+    entries = [(record, item) for record in records for item in record.files if item.path]
+    findings = []
+    with ThreadPoolExecutor(4) as pool:
+        problems = pool.map(lambda entry: shard_problem(atlas, entry[1]), entries)
+        for done, ((record, item), problem) in enumerate(zip(entries, problems, strict=True), 1):
+            if problem:
+                findings.append(_finding(atlas, atlas.path / str(item.path), problem, REPAIR, "shard", record.run_id, record.shard))
+            report("check shards", done, len(entries))
+    return findings
+
+
+def shard_problem(atlas: Atlas, item: ShardFile) -> str | None:
+    """Say what is wrong with a shard, None where nothing is."""
+    path = atlas.path / str(item.path)
+    try:
+        size = path.stat().st_size
+        if size != item.bytes:
+            return f"has {size:,} bytes; the commit record says {item.bytes:,}"
+        if sha256_file(path) != item.sha256:
+            return "differs from its hash"
+        rows = pq.read_metadata(path).num_rows
+    except FileNotFoundError:
+        return "is missing"
+    except Exception as error:  # noqa: BLE001 - any failure to read is the finding
+        return f"cannot be read: {first_line(error)}"
+    return None if rows == item.rows else f"has {rows:,} rows; the commit record says {item.rows:,}"
+
+
+def _database(atlas: Atlas, report: Progress, audits: Sequence[Audit]) -> list[Finding]:
+    found = database_problem(atlas)
+    if found is not None:
+        return [found]
+    findings = []
+    with Reader(atlas.path) as reader:
+        cursor = reader.cursor()
+        tests = [
+            *_counts(cursor),
+            *_keys(cursor),
+            *_references(cursor),
+            *((f"audit {audit.name}", "reference", audit.sql) for audit in audits),
+        ]
+        for done, (what, kind, sql) in enumerate(tests, 1):
+            try:
+                wrong = cursor.execute(sql).fetchall()
+            except duckdb.Error as error:
+                findings.append(_finding(atlas, atlas.database, f"{what}: {first_line(error)}", PUBLISH, "database"))
+                continue
+            if wrong:
+                shown = "; ".join(str(row) for row in wrong[:3])
+                findings.append(
+                    _finding(atlas, atlas.database, f"{what}: {shown}", "Ingest the run again into a new atlas, or remove it.", kind)
+                )
+            report("check the published file", done, len(tests))
+    return findings
+
+
+def database_problem(atlas: Atlas) -> Finding | None:
+    """Say what is wrong with atlas.duckdb as a file: its hash, its version, the manifest it was built from."""
+    digest = sha256_file(atlas.database)
+    record = published_record(atlas, digest)
+    try:
+        said = unseal(record)
+    except DamagedError:
+        return _finding(atlas, atlas.database, "differs from what was published", PUBLISH, "database")
+    if said["database_sha256"] != digest:
+        return _finding(atlas, atlas.database, "differs from what was published", PUBLISH, "database")
+    try:
+        with Reader(atlas.path) as reader:
+            number = reader.manifest
+    except VersionError as error:
+        return _finding(atlas, atlas.database, error.message, str(error.hint), "version")
+    except StoreError as error:
+        return _finding(atlas, atlas.database, error.message, PUBLISH, "database")
+    with contextlib.suppress(StoreError):
+        if atlas.manifest(number).sha256 != said["manifest_sha256"]:
+            return _finding(
+                atlas, atlas.database, f"was built from another manifest {number} than the one in the folder", PUBLISH, "database"
+            )
+    return None
+
+
+Test = tuple[str, str, str]
+"""What is tested, kind of finding, SQL that returns a row for each thing that is wrong."""
+
+
+def _counts(cursor: duckdb.DuckDBPyConnection) -> list[Test]:
+    """Compare the rows of each table of a run with run_table."""
+    tests = []
+    for table in (row[0] for row in cursor.execute("select distinct table_name from run_table order by 1").fetchall()):
+        if has_run(table):
+            said = f"select run_id, n_rows from run_table where table_name = '{table}' and n_rows > 0"
+            there = f"select run_id, count(*) as n from {name(table)} group by run_id"
+            tests.append((f"rows of {table} differ from run_table", "count", f"{said} except {there}"))
+    return tests
+
+
+def _keys(cursor: duckdb.DuckDBPyConnection) -> list[Test]:
+    """Look for two rows of one key, in tables whose key stands in a comment."""
+    enforced = {
+        row[0] for row in cursor.execute("select table_name from duckdb_constraints() where constraint_type = 'PRIMARY KEY'").fetchall()
+    }
+    tests = []
+    for table in TABLES:
+        if table not in enforced and table != "atlas":
+            rows = cursor.execute(f"select count(*) from {name(table)}").fetchall()[0][0]
+            if 0 < rows <= KEY_CHECK_ROWS:
+                keys = ", ".join(name(key) for key in key_columns(table))
+                sql = f"select {keys}, count(*) from {name(table)} group by {keys} having count(*) > 1 limit 3"
+                tests.append((f"two rows of {table} share a key", "reference", sql))
+    return tests
+
+
+REFERENCES: dict[str, tuple[str, str]] = {
+    "prompt": ("prompt", "prompt"),
+    "prompt_a": ("prompt", "prompt"),
+    "prompt_b": ("prompt", "prompt"),
+    "graph": ("graph", "graph"),
+    "intervention": ("intervention", "intervention"),
+    "circuit": ("circuit", "circuit"),
+}
+"""Columns that name a row of another table within the run, where the run has rows of that table."""
+
+
+def _references(cursor: duckdb.DuckDBPyConnection) -> list[Test]:
+    """Look for rows that name a run, prompt, graph, intervention or circuit that is not there."""
+    tests = []
+    for table in TABLES:
+        if table in STORE_TABLES or not has_run(table):
+            continue
+        tests.append(
+            (
+                f"{table} names a run that is not there",
+                "reference",
+                f"select distinct run_id from {name(table)} except select run_id from run",
+            )
+        )
+        for column, (target, target_column) in REFERENCES.items():
+            if column in table_columns(table) and table != target:
+                there = f"select run_id, {name(target_column)} from {name(target)}"
+                sql = (
+                    f"select distinct run_id, {name(column)} from {name(table)} where {name(column)} is not null "
+                    f"and run_id in (select run_id from {name(target)}) except {there} limit 3"
+                )
+                tests.append((f"{table}.{column} names a {target} that is not there", "reference", sql))
+    return tests
+
+
+def report_lines(findings: Sequence[Finding]) -> list[str]:
+    """Write findings as lines for people."""
+    return [f"{finding.path}: {finding.problem}. {finding.next_step}" for finding in findings]

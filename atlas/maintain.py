@@ -1,0 +1,373 @@
+"""Keep an atlas well: repair what is damaged, merge small parts, remove what nothing refers to.
+
+In: an atlas folder. Out: a list of what was done, each with the file and the next step. Every change is a rename, a new file or a
+new manifest, so that a crash in between leaves an atlas that the same command goes on with.
+
+repair: 1. damaged manifests are set aside, and what the newest said is rebuilt from the finished runs; 2. damaged shards and
+commit records are set aside and their runs hidden until they are ingested again, which computes only what is missing; 3. a plan is
+written again from the manifest; 4. a damaged atlas.duckdb is set aside; 5. the catalogue is rebuilt from the rows that are whole
+and from the published file.
+
+compact: all parts of a run become one a table, under a new commit record and the next manifest.
+
+gc: 1. old manifests, 2. commit records and 3. data that no kept manifest refers to, 4. what dead writers left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from atlas import files
+from atlas.catalogue import KEYS, Catalogue, row_checksum, utc_now
+from atlas.check import Finding, check, database_problem, newest_intact
+from atlas.encoding import encoded_groups
+from atlas.errors import AtlasError, DamagedError, StoreError
+from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, sealed, unseal
+from atlas.ids import canonical_json, sha256_text
+from atlas.loading import DERIVED, file_list, name
+from atlas.reader import Reader
+from atlas.schema import arrow_schema
+from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS
+from atlas.shards import COMPACTED, write_parquet
+
+QUARANTINE = "quarantine"
+STALE_SECONDS = 24 * 3600
+"""Age after which a temporary file's writer is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that was done, or would be."""
+
+    path: Path
+    """Relative to the atlas."""
+    what: str
+    next_step: str = ""
+    bytes: int = 0
+
+
+# Repair ---------------------------------------------------------------------------------------------------
+
+
+def repair(path: Path | str) -> list[Action]:
+    """Set aside or rebuild everything `check` finds damaged; returns what was done, empty where nothing was wrong.
+
+    Nothing is deleted: damaged files go to `quarantine/`.
+    """
+    atlas = Atlas(path)
+    actions = list(_repair_manifests(atlas))
+    findings = check(atlas.path)
+    actions += _repair_runs(atlas, findings)
+    for finding in findings:
+        if finding.kind == "derived":
+            actions.append(_set_aside(atlas, atlas.path / finding.path, "Run `atlas publish`: it makes the file again."))
+    if atlas.catalogue.damage():
+        actions.append(_repair_catalogue(atlas))
+    if atlas.database.exists() and (problem := database_problem(atlas)) is not None and problem.kind == "database":
+        actions.append(_set_aside(atlas, atlas.database, "Run `atlas publish`: it builds the file again from the shards."))
+    return actions
+
+
+def _set_aside(atlas: Atlas, path: Path, next_step: str) -> Action:
+    target = atlas.path / QUARANTINE / f"{utc_now():%Y%m%d%H%M%S}-{secrets.token_hex(3)}-{path.name}"
+    files.move(path, target)
+    return Action(path.relative_to(atlas.path), f"set aside as {target.relative_to(atlas.path)}", next_step)
+
+
+def _repair_manifests(atlas: Atlas) -> Iterator[Action]:
+    numbers = atlas.manifest_numbers()
+    damaged = []
+    for number in numbers:
+        try:
+            atlas.manifest(number)
+        except DamagedError:
+            damaged.append(number)
+    for number in damaged:
+        yield _set_aside(atlas, atlas.manifest_path(number), "Nothing: its content was rebuilt where it mattered.")
+    if numbers and numbers[-1] not in damaged:
+        return
+    intact = newest_intact(atlas)
+    known = {run.run_id for number in atlas.manifest_numbers() for run in atlas.manifest(number).runs}
+    runs = (intact.runs if intact else ()) + tuple(_finished_runs(atlas, known))
+    # The damaged number is not used again: a published file may name it.
+    following = Manifest((numbers[-1] if numbers else -1) + 1, runs, created_at=str(utc_now()), reason="repair")
+    files.write_once(atlas.manifest_path(following.number), sealed(following.content()))
+    yield Action(atlas.manifest_path(following.number).relative_to(atlas.path), f"written again with {len(runs)} runs", "Run `atlas runs`.")
+
+
+def _finished_runs(atlas: Atlas, known: set[str]) -> Iterator[ManifestRun]:
+    """Find runs that were finished but stand in no manifest that is left."""
+    for folder in sorted((atlas.path / "runs").glob("*")):
+        rows = sorted(folder.glob("run-*.json"), key=lambda path: int(path.stem.split("-")[1]))
+        if folder.name in known or not rows:
+            continue
+        with contextlib.suppress(DamagedError):
+            row = unseal(rows[-1])
+            attempt = int(row["attempt"])
+            records = sorted(path for path in atlas.done_folder(folder.name, attempt).glob("*.json") if not path.stem.startswith(COMPACTED))
+            digests = {path.stem: sha256_text(path.read_text(encoding="utf-8")) for path in records}
+            yield ManifestRun(folder.name, attempt, row, digests)
+
+
+def _repair_runs(atlas: Atlas, findings: Iterable[Finding]) -> list[Action]:
+    """Set aside what is damaged of runs, and hide those runs until they are whole again."""
+    actions: list[Action] = []
+    hidden: set[str] = set()
+    visible = {run.run_id: run for run in atlas.manifest().runs}
+    for finding in findings:
+        if finding.kind == "plan" and finding.run_id in visible:
+            plan = str(visible[finding.run_id].row["plan"])
+            files.write_whole(atlas.path / finding.path, plan.encode())
+            actions.append(Action(finding.path, "written again from the manifest"))
+        if finding.kind not in ("shard", "record") or finding.run_id is None or finding.shard is None:
+            continue
+        step = f"Ingest run {finding.run_id} again with the same plan: only this shard is computed."
+        record_paths = {
+            path for path in atlas.run_folder(finding.run_id).glob(f"done*/{finding.shard}.json") if _names_damage(path, finding)
+        }
+        for path in {atlas.path / finding.path, *record_paths}:
+            if path.exists():
+                actions.append(_set_aside(atlas, path, step))
+        if finding.run_id in visible:
+            hidden.add(finding.run_id)
+    if hidden:
+        manifest = atlas.change("repair", lambda runs: tuple(run for run in runs if run.run_id not in hidden))
+        for run_id in sorted(hidden):
+            what = f"hidden from manifest {manifest.number} on: it is not whole"
+            actions.append(Action(Path("runs") / run_id, what, f"Ingest run {run_id} again, then `atlas publish`."))
+    return actions
+
+
+def _names_damage(record: Path, finding: Finding) -> bool:
+    """Say whether a commit record is damaged itself or names the damaged file."""
+    if finding.kind == "record":
+        return record.name == finding.path.name and record.parent.name == finding.path.parent.name
+    try:
+        return any(item.path == finding.path.as_posix() for item in CommitRecord.read(record).files)
+    except DamagedError:
+        return True
+
+
+def _repair_catalogue(atlas: Atlas) -> Action:
+    """Rebuild the catalogue from the rows that are whole and, for the others, from the published file."""
+    whole = _whole_rows(atlas.catalogue)
+    published = _published_rows(atlas)
+    damaged = atlas.catalogue_path
+    action = _set_aside(atlas, damaged, "")
+    journal = damaged.with_name(f"{damaged.name}-journal")
+    if journal.exists():
+        _set_aside(atlas, journal, "")
+    rebuilt = Catalogue(atlas.path)
+    n_rows = 0
+    for table, keys in KEYS.items():
+        rows = {tuple(row[key] for key in keys): row for row in (*published.get(table, []), *whole.get(table, []))}
+        if rows:
+            n_rows += rebuilt.put(table, rows.values())
+    step = f"{n_rows} rows were rebuilt; words written after the last publish may be missing."
+    return Action(action.path, action.what, step)
+
+
+def _whole_rows(catalogue: Catalogue) -> dict[str, list[dict[str, Any]]]:
+    """Read the rows that are as their checksums say; none where the file cannot be read."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    with contextlib.suppress(Exception):
+        expected = catalogue.checksums()
+        for table, keys in KEYS.items():
+            with contextlib.suppress(Exception):
+                raw, typed = catalogue.raw_rows(table), catalogue.rows(table)
+                pairs = zip(raw, typed, strict=True)
+                found[table] = [
+                    row
+                    for stored, row in pairs
+                    if expected.get((table, canonical_json([stored[key] for key in keys]))) == row_checksum(stored)
+                ]
+    return found
+
+
+def _published_rows(atlas: Atlas) -> dict[str, list[dict[str, Any]]]:
+    try:
+        with Reader(atlas.path) as reader:
+            return {table: reader.sql(f"select * from {name(table)}").arrow().to_pylist() for table in KEYS}
+    except AtlasError:
+        return {}
+
+
+# Compact --------------------------------------------------------------------------------------------------
+
+
+def compact(path: Path | str, run: str | None = None) -> list[Action]:
+    """Merge the parts of a run (of all runs by default) into one a table; rows stay the same. The old parts go at gc.
+
+    Raises DamagedError when a part is not what its commit record says.
+    """
+    from atlas.publish import verify_shards
+
+    atlas = Atlas(path)
+    runs = atlas.manifest().runs if run is None else (atlas.find_run(run),)
+    actions = []
+    for entry in runs:
+        records = list(atlas.records(entry))
+        n_parts = sum(1 for record in records for item in record.files if item.path)
+        n_tables = len({item.table for record in records for item in record.files if item.path})
+        if n_parts <= n_tables:
+            continue
+        verify_shards(atlas, records, lambda stage, done, total: None)
+        record = _merge(atlas, entry, records)
+        digest = sha256_text(record.seal().decode())
+        merged = ManifestRun(entry.run_id, entry.attempt, entry.row, {record.shard: digest})
+
+        def replaced(now: tuple[ManifestRun, ...], old: ManifestRun = entry, new: ManifestRun = merged) -> tuple[ManifestRun, ...] | None:
+            if old not in now:
+                return None
+            return tuple(new if item == old else item for item in now)
+
+        atlas.change(f"compact {entry.run_id}", replaced)
+        size = sum(item.bytes for item in record.files)
+        actions.append(Action(Path("runs") / entry.run_id, f"{n_parts} parts became {n_tables}", "Run `atlas gc` later.", size))
+    return actions
+
+
+def _merge(atlas: Atlas, run: ManifestRun, records: list[CommitRecord]) -> CommitRecord:
+    """Write all rows of a run as one file a table, with one commit record."""
+    shard = f"{COMPACTED}{secrets.token_hex(4)}"
+    written: list[ShardFile] = []
+    by_table: dict[str, list[ShardFile]] = {}
+    for record in records:
+        for item in record.files:
+            by_table.setdefault(item.table, []).append(item)
+    for table, items in by_table.items():
+        paths = [str(atlas.path / item.path) for item in items if item.path]
+        if not paths:
+            written.append(ShardFile(table, None, 0, 0, None))
+            continue
+        folder = atlas.data_folder(table, run.run_id)
+        target = folder / f"{shard}.parquet"
+        result = write_parquet(target, table, _rows_of(table, paths), grouped=True)
+        assert result is not None
+        files.sync_folder(folder)
+        written.append(ShardFile(table, target.relative_to(atlas.path).as_posix(), result.rows, result.bytes, result.sha256))
+    record = CommitRecord(run.run_id, shard, run.attempt, tuple(written))
+    files.write_once(atlas.record_path(run.run_id, run.attempt, shard), record.seal())
+    return record
+
+
+def _rows_of(table: str, paths: list[str]) -> Iterator[pa.Table]:
+    """Read parts as row groups: activations a layer at a time and sorted, other tables in the order of their parts."""
+    columns = ", ".join(name(column) for column in arrow_schema(table).names)
+    with contextlib.closing(duckdb.connect(":memory:")) as connection:
+        source = f"select {columns} from read_parquet({file_list(paths)})"
+        if table != "activation":
+            yield from encoded_groups(table, connection.sql(source).to_arrow_table())
+            return
+        for (layer,) in connection.execute(f"select distinct layer from ({source}) order by layer").fetchall():
+            one_layer = f"{source} where layer = {layer} order by feature, prompt, position"
+            yield from encoded_groups(table, connection.sql(one_layer).to_arrow_table())
+
+
+# Garbage --------------------------------------------------------------------------------------------------
+
+
+def gc(path: Path | str, *, dry_run: bool = True, keep_manifests: int = KEEP_MANIFESTS, keep_days: float = KEEP_DAYS) -> list[Action]:
+    """Remove what no kept manifest refers to; with `dry_run`, only say what would go.
+
+    Kept are the last `keep_manifests` manifests, those younger than `keep_days`, the one that atlas.duckdb was built from, and all
+    that these name. Runs that are not finished stay while they are younger than `keep_days`: they can be resumed.
+    """
+    atlas = Atlas(path)
+    kept = _kept_manifests(atlas, keep_manifests, keep_days)
+    visible = {(run.run_id, run.attempt, shard) for manifest in kept for run in manifest.runs for shard in run.shards}
+    doomed: list[tuple[Path, str]] = []
+    numbers = {manifest.number for manifest in kept}
+    doomed += [(atlas.manifest_path(number), "old manifest") for number in atlas.manifest_numbers() if number not in numbers]
+    referred: set[str] = set()
+    for record_path in sorted((atlas.path / "runs").glob("*/done*/*.json")):
+        record = CommitRecord.read(record_path)
+        # Young records may belong to a run that is being written now.
+        if (record.run_id, record.attempt, record.shard) in visible or _age(record_path) < keep_days * 86400:
+            referred.update(item.path for item in record.files if item.path)
+        else:
+            doomed.append((record_path, "commit record that no kept manifest names"))
+    for data in sorted((atlas.path / "data").rglob("*.parquet")):
+        if data.name.startswith(files.TEMPORARY):
+            continue
+        if data.relative_to(atlas.path).as_posix() not in referred and _age(data) >= keep_days * 86400:
+            doomed.append((data, "shard that no commit record names"))
+    doomed += _left_behind(atlas)
+    doomed += _unused_derived(atlas)
+    actions = [Action(item.relative_to(atlas.path), why, bytes=item.stat().st_size) for item, why in doomed]
+    if not dry_run:
+        for item, _why in doomed:
+            files.remove(item)
+        _remove_empty_folders(atlas)
+    return actions
+
+
+def _kept_manifests(atlas: Atlas, keep_manifests: int, keep_days: float) -> list[Manifest]:
+    numbers = atlas.manifest_numbers()
+    published = None
+    with contextlib.suppress(AtlasError), Reader(atlas.path) as reader:
+        published = reader.manifest
+    kept = []
+    for position, number in enumerate(reversed(numbers)):
+        manifest = atlas.manifest(number)
+        # A clock that was set back gives a negative age: young.
+        age = (utc_now() - datetime.datetime.fromisoformat(manifest.created_at)).total_seconds()
+        if position < max(1, keep_manifests) or age < keep_days * 86400 or number == published:
+            kept.append(manifest)
+    return kept
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def _left_behind(atlas: Atlas) -> Iterator[tuple[Path, str]]:
+    for path in sorted(atlas.path.rglob(f"{files.TEMPORARY}*")):
+        if path.is_file() and _age(path) > STALE_SECONDS:
+            yield path, "temporary file of a writer that died"
+
+
+def _unused_derived(atlas: Atlas) -> Iterator[tuple[Path, str]]:
+    """Find derived files that the published file does not read; publish makes them again where they are needed."""
+    folder = atlas.path / DERIVED
+    if not folder.is_dir():
+        return
+    used: set[str] = set()
+    try:
+        with Reader(atlas.path) as reader:
+            used = {Path(item).relative_to(reader.path).with_suffix("").as_posix() for item in reader.shard_paths}
+    except StoreError:
+        return
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.relative_to(atlas.path).with_suffix("").as_posix() not in used and _age(path) > STALE_SECONDS:
+            yield path, "derived file that the published file does not read"
+
+
+def _remove_empty_folders(atlas: Atlas) -> None:
+    for root in (atlas.path / "data", atlas.path / "runs"):
+        for folder in sorted((item for item in root.rglob("*") if item.is_dir()), key=lambda item: -len(item.parts)):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def sizes(path: Path | str) -> Mapping[str, int]:
+    """Give the bytes of each part of an atlas: database, data, derived, runs, versions, quarantine."""
+    atlas = Atlas(path)
+    parts = {part: sum(item.stat().st_size for item in (atlas.path / part).rglob("*") if item.is_file()) for part in _parts()}
+    database = atlas.path / DATABASE
+    return {"database": database.stat().st_size if database.exists() else 0, **parts, "free": shutil.disk_usage(atlas.path).free}
+
+
+def _parts() -> tuple[str, ...]:
+    return ("data", DERIVED, "runs", "versions", QUARANTINE)
