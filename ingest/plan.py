@@ -19,7 +19,7 @@ from typing import Any
 from atlas.errors import InputError, UsageError
 from ingest.prompts.behaviour import SPLITS
 
-STAGES = ("prompts", "baseline", "activations", "features", "graph", "communities", "interventions", "circuits")
+STAGES = ("prompts", "baseline", "activations", "graph", "communities", "interventions", "circuits")
 """Stages in order; a plan runs up to `until`."""
 
 

@@ -1,0 +1,173 @@
+"""What all commands share: finding the atlas, printing a result, progress on stderr, and stopping cleanly.
+
+stdout carries data and nothing else; narration, progress and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atlas.errors import InterruptedRun, StoreError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AtlasOption = Annotated[
+    Path | None,
+    typer.Option("--atlas", "-a", metavar="DIR", help="Folder of the atlas; default: $ATLAS, else the one in the current folder."),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format", "-f", help="table, csv, tsv, json, jsonl, markdown, latex, html, parquet, arrow; default: table, csv in a pipe."
+    ),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+
+def find_atlas(path: Path | None) -> Path:
+    """Return the folder of the atlas a command means.
+
+    Raises:
+        StoreError: there is none, or there are several and none was named.
+    """
+    if path is None and os.environ.get("ATLAS"):
+        path = Path(os.environ["ATLAS"])
+    if path is not None:
+        if not path.is_dir():
+            raise StoreError(f"There is no atlas at {path}.", hint="`atlas demo` builds one; `atlas ingest --atlas DIR` starts one.")
+        return path
+    found = sorted(folder for folder in Path().glob("*.atlas") if folder.is_dir())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise StoreError("There is no atlas in this folder.", hint="`atlas demo` builds one; or name one with --atlas DIR.")
+    raise StoreError(f"There are {len(found)} atlases here: {', '.join(map(str, found))}.", hint="Choose one with --atlas DIR.")
+
+
+def say(text: str) -> None:
+    """Print narration to stderr."""
+    typer.echo(text, err=True)
+
+
+def parse_assignments(pairs: list[str], what: str = "--param") -> dict[str, str]:
+    """Parse `name=value` arguments.
+
+    Raises:
+        UsageError: an argument without `=`.
+    """
+    parsed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{what} {pair!r} has no value.", hint=f"Write {what} name=value.")
+        parsed[name.strip().replace("-", "_")] = value
+    return parsed
+
+
+def print_table(table: pa.Table, format_name: str | None, out: Path | None = None, *, title: str = "", **provenance: Any) -> None:
+    """Print an Arrow table to stdout or write it to a file, in a named format."""
+    if out is None and (format_name == "table" or (format_name is None and sys.stdout.isatty())):
+        _print_for_people(table)
+        return
+    from atlas.export.table import format_of, write_table
+
+    chosen = format_name or (format_of(out) if out is not None else "csv")
+    write_table(table, out if out is not None else sys.stdout.buffer, chosen, title=title, provenance=provenance or None)
+
+
+_CELL_WIDTH = 60
+
+
+def _print_for_people(table: pa.Table) -> None:
+    """Print aligned columns, one line a row; a line may be wider than the terminal (`| less -S` scrolls sideways)."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(header_style="bold", box=None, pad_edge=False)
+    for field in table.schema:
+        shown.add_column(field.name, justify="right" if _is_number(str(field.type)) else "left", no_wrap=True)
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        shown.add_row(*(Text(shortened(cell(value))) for value in row))
+    terminal = Console()
+    natural = terminal.measure(shown, options=terminal.options.update(max_width=10_000)).maximum
+    Console(width=max(natural, terminal.width), soft_wrap=True).print(shown)
+    if table.num_rows == 0:
+        say("(no rows)")
+
+
+def _is_number(arrow_type: str) -> bool:
+    return arrow_type.startswith(("int", "uint", "float", "double", "decimal"))
+
+
+def shortened(text: str) -> str:
+    """Cut a cell's text to its first line and to a readable width."""
+    line = text.splitlines()[0] if text else text
+    return line if len(line) <= _CELL_WIDTH and line == text else line[: _CELL_WIDTH - 1] + "…"
+
+
+def cell(value: Any) -> str:
+    """Format one value for people: floats to four significant digits, null as a middle dot."""
+    if value is None:
+        return "·"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(cell(item) for item in value)
+    return str(value)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Show one bar a stage on stderr; plain lines where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def line(stage: str, done: int, total: int) -> None:
+            if stage not in seen and done >= total:
+                seen.add(stage)
+                say(f"{stage}: {total:,} done")
+
+        yield line
+        return
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Bars(*columns, console=console) as bars:
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield update
+
+
+@contextmanager
+def interruptible(what: str) -> Iterator[None]:
+    """Turn Ctrl-C into one sentence that says the work can be resumed.
+
+    Raises:
+        InterruptedRun: in place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedRun(f"{what} was stopped.", hint="What was committed is kept: the same command goes on from there.") from error
