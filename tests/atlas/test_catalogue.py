@@ -1,0 +1,110 @@
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from atlas import schema
+from atlas.catalogue import KEYS, Catalogue
+from atlas.errors import DamagedError, StoreError, UsageError
+from tests.atlas.samples import sample_catalogue
+
+
+def test_the_catalogue_has_the_keys_of_schema_sql() -> None:
+    assert tuple(KEYS) == schema.CATALOGUE_TABLES
+    for table, keys in KEYS.items():
+        assert list(keys) == schema.key_columns(table)
+
+
+def test_words_are_there_at_once_and_for_other_readers(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.rows("note") == []
+    assert not catalogue.path.exists(), "reading makes no file"
+    note = catalogue.add_note("péché", transcoder_set="s", layer=1, feature=2, author="me")
+    catalogue.star("s", 1, 2)
+    catalogue.star("s", 1, 2)
+    catalogue.save_query("mine", "select 1", {"rate": 0.2})
+    other = Catalogue(tmp_path)
+    (row,) = other.rows("note")
+    assert (row["note_id"], row["text"], row["subject"], row["deleted"], row["created_at"].tzinfo) == (
+        note,
+        "péché",
+        "feature",
+        False,
+        None,
+    )
+    assert len(other.rows("star")) == 1
+    other.delete_note(note)
+    other.unstar("s", 1, 2)
+    other.delete_query("mine")
+    assert [row["deleted"] for row in catalogue.rows("note")] == [True], "a note that was taken back stays, marked"
+    assert catalogue.rows("star") == catalogue.rows("saved_query") == []
+    assert catalogue.damage() == []
+
+
+def test_a_new_label_retires_the_earlier_one_of_the_same_method(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    catalogue.add_label("s", 1, 2, "heat")
+    catalogue.add_label("s", 1, 2, "H", method="mechanical")
+    catalogue.add_label("s", 1, 3, "cold")
+    catalogue.add_label("s", 1, 2, "hot")
+    state = {(row["text"], row["retired"]) for row in catalogue.rows("label")}
+    assert state == {("heat", True), ("H", False), ("cold", False), ("hot", False)}
+
+
+def test_every_table_takes_a_whole_row(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    for table, row in sample_catalogue().items():
+        assert catalogue.put(table, [row]) == 1
+        assert catalogue.rows(table) == [row]
+
+
+def test_unknown_tables_columns_and_notes_are_named(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    with pytest.raises(UsageError, match="no catalogue table 'run'"):
+        catalogue.put("run", [])
+    with pytest.raises(UsageError, match="no column 'colour'"):
+        catalogue.put("star", [{"colour": 1}])
+    with pytest.raises(UsageError, match="no note 'x'"):
+        catalogue.delete_note("x")
+
+
+def test_a_changed_row_is_found_by_its_checksum(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    catalogue.add_note("first")
+    catalogue.add_note("second")
+    with sqlite3.connect(catalogue.path) as connection:
+        connection.execute("update note set text = 'forged' where text = 'first'")
+        connection.execute("delete from note where text = 'second'")
+    connection.close()
+    problems = catalogue.damage()
+    assert len(problems) == 2
+    assert "differs from its checksum" in problems[0]
+    assert "is missing" in problems[1]
+
+
+def test_a_file_that_is_no_catalogue_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    catalogue.path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DamagedError, match="catalogue is damaged"):
+        catalogue.rows("note")
+    with pytest.raises(StoreError, match="repair"):
+        catalogue.add_note("x")
+
+
+def take_notes(folder: Path, writer: int) -> None:
+    catalogue = Catalogue(folder)
+    for number in range(8):
+        catalogue.add_note(f"{writer}-{number}")
+
+
+def test_no_note_of_four_writers_is_lost(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=take_notes, args=(tmp_path, writer)) for writer in range(4)]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    assert [process.exitcode for process in writers] == [0] * 4
+    assert {row["text"] for row in Catalogue(tmp_path).rows("note")} == {f"{writer}-{number}" for writer in range(4) for number in range(8)}
+    assert Catalogue(tmp_path).damage() == []
