@@ -216,7 +216,7 @@ class Reader:
 
     def _read_version(self) -> None:
         try:
-            rows = self._connection.execute("select format_version, manifest, activations_inline from atlas").fetchall()
+            rows = self._connection.execute("select format_version, manifest, activations_inline, manifest_hash from atlas").fetchall()
         except duckdb.CatalogException as error:
             raise DamagedError(f"{self.database} is no atlas: it has no table atlas", hint="`atlas publish` builds it again.") from error
         except duckdb.Error as error:
@@ -231,6 +231,7 @@ class Reader:
             )
         self.manifest = int(row[1])
         self.activations_inline = bool(row[2])
+        self.manifest_hash = str(row[3])
 
     def _lock_down(self) -> None:
         settings = [f"set temp_directory = {literal(os.path.join(tempfile.gettempdir(), f'atlas-{os.getpid()}'))}"]

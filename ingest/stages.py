@@ -57,9 +57,21 @@ def graph(shop: Workshop) -> Tables:
     return edges(shop.model, shop.transcoders, shop.prompts, config, progress=shop.counter("graph"))
 
 
+def communities(shop: Workshop) -> Tables:
+    """Communities and supernodes of each graph."""
+    from ingest.graphs.communities import CommunityConfig
+    from ingest.graphs.communities import communities as divide
+
+    graphs = {name: shop.table("graph", name) for name in ("graph", "node", "edge")}
+    config = CommunityConfig(seed=shop.plan.seed)
+    activation = shop.table("activations", "activation")
+    return divide(graphs, shop.transcoders, shop.prompts, activation, config, progress=shop.counter("communities"))
+
+
 STAGE_FUNCTIONS: Mapping[str, Callable[[Workshop], Tables]] = {
     "prompts": prompts,
     "baseline": baseline,
     "activations": activations,
     "graph": graph,
+    "communities": communities,
 }

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,9 @@ from atlas.errors import InterruptedRun, StoreError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from atlas.export.provenance import Provenance
+    from atlas.reader import Reader
 
 AtlasOption = Annotated[
     Path | None,
@@ -75,15 +79,40 @@ def parse_assignments(pairs: list[str], what: str = "--param") -> dict[str, str]
     return parsed
 
 
-def print_table(table: pa.Table, format_name: str | None, out: Path | None = None, *, title: str = "", **provenance: Any) -> None:
+def print_table(
+    table: pa.Table, format_name: str | None, out: Path | None = None, *, title: str = "", provenance: Provenance | None = None
+) -> None:
     """Print an Arrow table to stdout or write it to a file, in a named format."""
     if out is None and (format_name == "table" or (format_name is None and sys.stdout.isatty())):
         _print_for_people(table)
         return
-    from atlas.export.table import format_of, write_table
+    from atlas.export.table import write_table
 
-    chosen = format_name or (format_of(out) if out is not None else "csv")
-    write_table(table, out if out is not None else sys.stdout.buffer, chosen, title=title, provenance=provenance or None)
+    write_table(table, out or "-", format_name or (None if out else "csv"), title=title, provenance=provenance)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows, what they are called, and where they come from."""
+
+    table: pa.Table
+    title: str
+    provenance: Provenance
+
+
+def answer(reader: Reader, name: str | None, sql: str | None, parameters: Mapping[str, str]) -> Answer:
+    """Ask a named question, or run a person's SQL; the provenance names the run and all parameters that were used."""
+    import queries
+    from atlas.export.provenance import Provenance
+
+    manifest = {"manifest": reader.manifest, "manifest_hash": reader.manifest_hash}
+    if name is None:
+        table = reader.sql(str(sql), dict(parameters) or None).arrow()
+        return Answer(table, "", Provenance(sql=sql, parameters=parameters, **manifest))
+    question, settled = queries.prepare(reader, name, parameters)
+    table = reader.ask(question.name, **settled).arrow()
+    runs = [str(settled["run"])] if settled.get("run") else []
+    return Answer(table, question.title, Provenance(question.name, question.sql, settled, runs, **manifest))
 
 
 _CELL_WIDTH = 60

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from atlas.commands.common import AtlasOption, FormatOption, OutOption, find_atlas, parse_assignments, print_table, say
+from atlas.commands.common import AtlasOption, FormatOption, OutOption, answer, find_atlas, parse_assignments, print_table, say
 from atlas.errors import UsageError
 
 
@@ -51,10 +51,9 @@ def query(
     else:
         import atlas as package
 
-        parameters = parse_assignments(param or [])
         with package.open(find_atlas(atlas)) as reader:
-            result = reader.ask(question.name, **parameters).arrow()
-        print_table(result, format_name, out, title=question.title)
+            found = answer(reader, question.name, None, parse_assignments(param or []))
+        print_table(found.table, format_name, out, title=found.title, provenance=found.provenance)
 
 
 def _list_questions() -> None:
@@ -90,8 +89,8 @@ def sql(
     if not statement.strip():
         raise UsageError("There is no SQL.", hint='For example: atlas sql "select * from run"')
     with package.open(find_atlas(atlas)) as reader:
-        result = reader.sql(statement, parse_assignments(param or []) or None).arrow()
-    print_table(result, format_name, out)
+        found = answer(reader, None, statement, parse_assignments(param or []))
+    print_table(found.table, format_name, out, provenance=found.provenance)
 
 
 def schema(

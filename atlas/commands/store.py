@@ -70,10 +70,10 @@ def check(
     raise typer.Exit(4)
 
 
-def _runs_default(context: typer.Context, atlas: AtlasOption = None) -> None:
+def _runs_default(context: typer.Context, atlas: AtlasOption = None, format_name: FormatOption = None) -> None:
     """List, compare and remove runs; without a subcommand, list them."""
     if context.invoked_subcommand is None:
-        runs_list(atlas)
+        runs_list(atlas, format_name)
 
 
 def runs_list(atlas: AtlasOption = None, format_name: FormatOption = None) -> None:
