@@ -577,6 +577,11 @@ class Node(Row, table=True):
     input_constant: float | None = column(
         "double", "part of its pre-activation that is no edge: biases and left-out positions, attribution graphs", null=True
     )
+    cumulative_influence: float | None = column(
+        "double",
+        "share of this and all stronger nodes, as circuit-tracer prints it (small is important); imported graphs have only this",
+        null=True,
+    )
 
 
 class NodeLanguage(Row, table=True):
