@@ -649,7 +649,7 @@ def _attribution(tables: Tables, run: str) -> None:
                 "kept": True,
             }
         )
-    for source, target, weight in ((0, 2, 0.7), (1, 2, 0.2), (2, 3, 0.9), (3, 4, 1.5), (2, 4, -0.4)):
+    for source, target, weight in ((0, 2, 0.7), (1, 3, 0.2), (2, 3, 0.9), (3, 4, 1.5), (2, 4, -0.4)):
         tables["edge"].append(
             {
                 "run_id": run,
