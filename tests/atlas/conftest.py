@@ -1,7 +1,8 @@
-"""Fixtures of the store's tests."""
+"""Fixtures of the store's tests: one small atlas is built and published once, and copied for each test."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,23 @@ from atlas.publish import publish
 from tests.atlas.samples import make_atlas
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `finished.atlas` (one finished run) and `published.atlas` (the same, published)."""
+    folder = tmp_path_factory.mktemp("template")
+    finished = make_atlas(folder / "finished.atlas")
+    shutil.copytree(finished.path, folder / "published.atlas")
+    publish(folder / "published.atlas")
+    return folder
+
+
 @pytest.fixture
-def atlas(tmp_path: Path) -> Atlas:
+def atlas(template: Path, tmp_path: Path) -> Atlas:
     """An atlas with one finished run, not published."""
-    return make_atlas(tmp_path / "sample.atlas")
+    return Atlas(shutil.copytree(template / "finished.atlas", tmp_path / "sample.atlas"))
 
 
 @pytest.fixture
-def published(atlas: Atlas) -> Atlas:
+def published(template: Path, tmp_path: Path) -> Atlas:
     """An atlas with one finished, published run."""
-    publish(atlas.path)
-    return atlas
+    return Atlas(shutil.copytree(template / "published.atlas", tmp_path / "sample.atlas"))
