@@ -415,9 +415,9 @@ create table feature (
     run_id               varchar not null,
     layer                smallint not null,
     feature              integer not null,
-    n_tokens             bigint not null,
-    n_active             bigint not null,
-    n_prompts_active     integer not null,
+    n_tokens             bigint,
+    n_active             bigint,
+    n_prompts_active     integer,
     density              double,
     max_activation       float,
     mean_activation      float,
@@ -436,7 +436,7 @@ comment on table feature is 'one row per run and feature of an ingested layer; n
 comment on column feature.run_id is 'run';
 comment on column feature.layer is 'layer';
 comment on column feature.feature is 'feature';
-comment on column feature.n_tokens is 'tokens looked at, sinks and pseudo-languages left out';
+comment on column feature.n_tokens is 'tokens looked at, sinks and pseudo-languages left out; null, with the two below, where an import does not say';
 comment on column feature.n_active is 'tokens with activation > 0';
 comment on column feature.n_prompts_active is 'prompts or documents with at least one active token';
 comment on column feature.density is 'n_active / n_tokens';

@@ -361,9 +361,13 @@ class Feature(Row, table=True):
     run_id: str = column("varchar", "run", key=True)
     layer: int = column("smallint", "layer", key=True)
     feature: int = column("integer", "feature", key=True)
-    n_tokens: int = column("bigint", "tokens looked at, sinks and pseudo-languages left out")
-    n_active: int = column("bigint", "tokens with activation > 0")
-    n_prompts_active: int = column("integer", "prompts or documents with at least one active token")
+    n_tokens: int | None = column(
+        "bigint",
+        "tokens looked at, sinks and pseudo-languages left out; null, with the two below, where an import does not say",
+        null=True,
+    )
+    n_active: int | None = column("bigint", "tokens with activation > 0", null=True)
+    n_prompts_active: int | None = column("integer", "prompts or documents with at least one active token", null=True)
     density: float | None = column("double", "n_active / n_tokens", null=True)
     max_activation: float | None = column("float", "largest value", null=True)
     mean_activation: float | None = column("float", "mean over active tokens", null=True)
