@@ -86,6 +86,8 @@ class LanguageModel:
         self.logit_softcap: float | None = getattr(config, "final_logit_softcapping", None)
         if hf.config._attn_implementation != ATTENTION:
             hf.set_attn_implementation(ATTENTION)
+        if hf.dtype == torch.float64 and getattr(config, "num_experts", 0):
+            hf.set_experts_implementation("eager")  # torch's grouped products know no float64
         self.taps: Taps = install(hf, adapter)
         self._layers: Any = resolve(hf, adapter.layers, adapter.family)
 

@@ -161,14 +161,21 @@ def install(model: nn.Module, adapter: Adapter) -> Taps:
         attention = resolve(layer, adapter.attention, adapter.family)
         object.__setattr__(attention, "_atlas_taps", taps)
         object.__setattr__(attention, "_atlas_layer", index)
+        for name in ("q_norm", "k_norm"):
+            if hasattr(attention, name) and next(attention.parameters()).dtype == torch.float64:
+                # transformers computes norms in float32 at most; a float64 model is to be float64 throughout.
+                _tap_norm(taps, resolve(attention, name, adapter.family), (name, index), silent=True)
         if adapter.mlp_post_norm is None:
             _tap_mlp(taps, resolve(layer, adapter.mlp, adapter.family), index)
     _tap_norm(taps, resolve(model, adapter.final_norm, adapter.family), ("final", len(layers)))
     return taps
 
 
-def _tap_norm(taps: Taps, module: nn.Module, key: NormKey) -> None:
-    """Replace a norm's forward by one whose denominator is apart; same arithmetic, same rounding."""
+def _tap_norm(taps: Taps, module: nn.Module, key: NormKey, *, silent: bool = False) -> None:
+    """Replace a norm's forward by one whose denominator is apart; same arithmetic, same rounding.
+
+    A silent one records nothing and is never frozen.
+    """
     adapter = taps.adapter
     epsilon = adapter.epsilon(module)
     offset = adapter.gain_offset
@@ -177,7 +184,7 @@ def _tap_norm(taps: Taps, module: nn.Module, key: NormKey) -> None:
         x = upcast(hidden)
         centred = x - x.mean(-1, keepdim=True) if adapter.layer_norm else x
         r = torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + epsilon)
-        r = taps.at_norm(key, hidden, r)
+        r = r if silent else taps.at_norm(key, hidden, r)
         normalised = centred * r
         weight = cast(Tensor, module.weight)
         if adapter.rounds_before_gain:

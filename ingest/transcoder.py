@@ -20,7 +20,7 @@ from atlas.errors import InputError, UsageError
 from ingest.model import DTYPES, LanguageModel, hash_files
 from ingest.residency import Residency
 from ingest.taps import ReadSite
-from ingest.transcoder_files import LayerFiles, SetFiles, open_files
+from ingest.transcoder_files import LayerFiles, SetFiles, hold, open_files
 
 ActivationFunction = Literal["relu", "jump_relu", "topk"]
 
@@ -92,6 +92,22 @@ class TranscoderSet:
             name=name or files.scan or label,
             source=source or label,
         )
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Mapping[int, Mapping[str, Tensor]],
+        *,
+        config: Mapping[str, object] | None = None,
+        dtype: str = "float32",
+        device: str | torch.device = "cpu",
+        name: str = "in memory",
+    ) -> "TranscoderSet":
+        """Make a set from tensors in memory: layer -> W_enc, W_dec, b_enc, b_dec, … as in `layer_{l}.safetensors`.
+
+        `config` is what config.yaml would hold (default: ReLU, reading mlp_in, writing mlp_out).
+        """
+        return cls(hold(weights, config or {}, name), dtype=DTYPES[dtype], device=device, name=name, source=name)
 
     # ---- what it is -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ Cross-layer: `W_enc_{l}.safetensors` with W_enc_{l}, b_enc_{l}, b_dec_{l}, optio
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,15 +69,40 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Held:
+    """One tensor in memory, with the same readers."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape."""
+        return tuple(self.tensor.shape)
+
+    def read(self) -> Tensor:
+        """Return the whole tensor."""
+        return self.tensor
+
+    def rows(self, index: Tensor, column: int | None = None) -> Tensor:
+        """Return chosen rows, [index] or [index, column]."""
+        index = index.to(self.tensor.device)
+        return self.tensor[index] if column is None else self.tensor[index, column]
+
+    def column(self, column: int) -> Tensor:
+        """Return [:, column]."""
+        return self.tensor[:, column]
+
+
+@dataclass(frozen=True)
 class LayerFiles:
-    """The stored tensors of one layer."""
+    """The tensors of one layer, stored or in memory."""
 
     layer: int
     d_transcoder: int
     dtype: str
-    w_enc: Stored
-    w_dec: Stored
-    vectors: dict[str, Stored]
+    w_enc: Stored | Held
+    w_dec: Stored | Held
+    vectors: dict[str, Stored | Held]
     """b_enc, b_dec, and where there are: threshold, skip, k."""
     cross_layer: bool
 
@@ -87,7 +113,7 @@ class LayerFiles:
 
     def paths(self) -> list[Path]:
         """Return the layer's files."""
-        return sorted({self.w_enc.path, self.w_dec.path})
+        return sorted({stored.path for stored in (self.w_enc, self.w_dec) if isinstance(stored, Stored)})
 
     def encoder(self) -> Tensor:
         """Return W_enc (F, D) in the dtype on disk."""
@@ -150,6 +176,18 @@ def open_files(path_or_id: str | Path, *, revision: str | None = None, k: int | 
     config = _config(folder)
     cross_layer = config.get("model_kind") == "cross_layer_transcoder" or bool(list(folder.glob("W_enc_*.safetensors")))
     layers = _cross_layer(folder) if cross_layer else _single_layer(folder)
+    return _checked(folder, layers, config, cross_layer, revision, k)
+
+
+def _checked(
+    folder: Path,
+    layers: dict[int, LayerFiles],
+    config: Mapping[str, Any],
+    cross_layer: bool,
+    revision: str | None,
+    k: int | None,
+) -> SetFiles:
+    """Check what layers have to agree on, and what config.yaml says."""
     d_model = _agreed_d_model(layers)
     k = k if k is not None else config.get("k")
     activation = _activation(folder, config, layers, k)
@@ -202,7 +240,24 @@ def _config(folder: Path) -> dict[str, Any]:
     return loaded
 
 
-def _headers(path: Path) -> dict[str, tuple[Stored, str]]:
+def hold(weights: Mapping[int, Mapping[str, Tensor]], config: Mapping[str, Any], name: str) -> SetFiles:
+    """Return a set in memory: layer -> tensors by the names they have in `layer_{l}.safetensors`; checked the same.
+
+    Cross-layer weights have W_dec (F, L - l, D) and `model_kind: cross_layer_transcoder` in config.
+    """
+    cross_layer = config.get("model_kind") == "cross_layer_transcoder"
+    names = {torch_dtype: stored for stored, torch_dtype in FLOATS.items()}
+    layers = {}
+    for layer, tensors in sorted(weights.items()):
+        headers: dict[str, tuple[Stored | Held, str]] = {
+            key: (Held(tensor), names.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))) for key, tensor in tensors.items()
+        }
+        writes = len(weights) - layer if cross_layer else None
+        layers[layer] = _layer(layer, headers, Path(name) / f"layer_{layer}", suffix="", writes=writes)
+    return _checked(Path(name), layers, config, cross_layer, None, None)
+
+
+def _headers(path: Path) -> dict[str, tuple[Stored | Held, str]]:
     """Return key -> (where, dtype) of a safetensors file, from its header."""
     try:
         with safe_open(str(path), "pt") as file:
@@ -248,11 +303,11 @@ def _cross_layer(folder: Path) -> dict[int, LayerFiles]:
     return layers
 
 
-def _layer(layer: int, headers: dict[str, tuple[Stored, str]], path: Path, *, suffix: str, writes: int | None = None) -> LayerFiles:
+def _layer(layer: int, headers: dict[str, tuple[Stored | Held, str]], path: Path, *, suffix: str, writes: int | None = None) -> LayerFiles:
     """Check one layer's tensors against each other. F and D come from W_enc."""
     place = f"{path.parent.name}/{path.name}"
 
-    def stored(key: str) -> Stored:
+    def stored(key: str) -> Stored | Held:
         if key not in headers:
             raise InputError(f"{place} has no tensor {key!r}; it has {', '.join(sorted(headers))}")
         return headers[key][0]
@@ -284,14 +339,14 @@ def _layer(layer: int, headers: dict[str, tuple[Stored, str]], path: Path, *, su
                 f"{place}: {name} has shape {found}, expected {allowed[0]} (W_enc is {w_enc.shape})",
                 hint="W_enc and W_dec are feature-major: (features, d_model)",
             )
-    dtypes = {key: headers[key][1] for key in (w_enc.key, w_dec.key)}
+    dtypes = {key: headers[key][1] for key in (f"W_enc{suffix}", f"W_dec{suffix}")}
     for key, dtype in dtypes.items():
         if dtype not in FLOATS:
             raise InputError(
                 f"{place}: {key} has dtype {dtype}, expected one of {', '.join(FLOATS)}",
                 hint="quantised transcoders are not read: convert them to bfloat16 or float32",
             )
-    return LayerFiles(layer, width, FLOATS[dtypes[w_enc.key]], w_enc, w_dec, vectors, writes is not None)
+    return LayerFiles(layer, width, FLOATS[dtypes[f"W_enc{suffix}"]], w_enc, w_dec, vectors, writes is not None)
 
 
 def _agreed_d_model(layers: dict[int, LayerFiles]) -> int:
@@ -303,7 +358,9 @@ def _agreed_d_model(layers: dict[int, LayerFiles]) -> int:
     return first
 
 
-def _activation(folder: Path, config: dict[str, Any], layers: dict[int, LayerFiles], k: int | None) -> Literal["relu", "jump_relu", "topk"]:
+def _activation(
+    folder: Path, config: Mapping[str, Any], layers: dict[int, LayerFiles], k: int | None
+) -> Literal["relu", "jump_relu", "topk"]:
     """Return the activation function: config.yaml's, else JumpReLU with thresholds, TopK with k, else ReLU."""
     named = str(config.get("activation", "")).replace("_", "").lower()
     with_threshold = [layer for layer, files in layers.items() if "threshold" in files.vectors]
