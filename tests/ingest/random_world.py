@@ -16,6 +16,7 @@ VOCABULARY = 60
 
 def random_model(*, n_layers: int = 3, d_model: int = 32, seed: int = 0, dtype: torch.dtype = torch.float32) -> LanguageModel:
     """Return a Qwen3 with random weights, grouped queries and norm gains that differ from 1."""
+    torch.set_num_threads(1)  # faster than two at this size
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=VOCABULARY,
@@ -114,3 +115,17 @@ def random_prompts(
             if len(languages) > 1:
                 pairs.append(PromptPair("translation", len(prompts) - 2, len(prompts) - 1))
     return PromptSet((), tuple(prompts), tuple(pairs))
+
+
+def plain_copy(model: LanguageModel) -> Qwen3ForCausalLM:
+    """Return the same weights in an untouched transformers model: the brute-force side of a test."""
+    config = Qwen3Config(**{**model.hf.config.to_dict(), "attn_implementation": "eager"})
+    copy = Qwen3ForCausalLM._from_config(config, attn_implementation="eager").to(model.dtype)
+    copy.load_state_dict(model.hf.state_dict())
+    return copy.eval().requires_grad_(False)
+
+
+def plain_margin(model: Qwen3ForCausalLM, prompt: Prompt) -> float:
+    """Return the margin from the model's own logits."""
+    logits = model(torch.tensor([prompt.token_ids])).logits[0, -1]
+    return float(logits[prompt.answers[0].token_id] - max(logits[answer.token_id] for answer in prompt.answers[1:]))
