@@ -220,7 +220,7 @@ def test_texts_get_a_sink_token_left_padding_and_offsets() -> None:
     assert tokens.offsets[0] == ((0, 0), (0, 3), (4, 8))
     assert tokens.row(1) == [0, 3]
     assert model.single_token("cold") == 2
-    with pytest.raises(InputError, match="2 tokens for in memory: hot | cold"):
+    with pytest.raises(InputError, match=r"2 tokens for in memory: hot \| cold"):
         model.single_token("hot cold")
 
 
