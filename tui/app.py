@@ -1,0 +1,67 @@
+"""The way in: find the atlas, begin to open it, then bring up the browser.
+
+In: a folder or None, a journal to write, a journal to repeat. Out: an exit code.
+
+Opening the atlas starts in a thread before Textual is imported, so that both happen at once; an atlas that cannot be opened gives one
+sentence on stderr and no screen.
+"""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.errors import AtlasError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from tui.session import Session
+
+
+def run(path: Path | None, *, replay: Path | None = None, journal: Path | None = None) -> int:
+    """Browse an atlas until the person leaves; returns the exit code of atlas/errors.py."""
+    try:
+        folder = find(path)
+        pool = ThreadPoolExecutor(max_workers=1)
+        opening = pool.submit(_open, folder)
+        from tui.browser import Browser
+        from tui.journal import read_journal
+
+        entries = None if replay is None else list(read_journal(replay))
+        session = opening.result()
+        pool.shutdown(wait=False)
+        app = Browser(session, replay=entries, journal=journal)
+        app.run()
+        return app.return_code or 0
+    except AtlasError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+
+
+def _open(folder: Path) -> "Session":
+    from tui.session import Session
+
+    return Session.open(folder)
+
+
+def find(path: Path | None) -> Path:
+    """Return the folder to open: the given one, the only one here, or the demo that the person lets us build; raise otherwise."""
+    if path is not None:
+        return path
+    found = sorted(folder for folder in Path().glob("*.atlas") if folder.is_dir())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(folder.name for folder in found)
+        raise UsageError(f"there are {len(found)} atlases here: {names}", hint=f"Choose one: `atlas tui {found[0]}`.")
+    if sys.stdin.isatty() and sys.stdout.isatty() and _wants_demo():
+        subprocess.run([sys.executable, "-m", "atlas.cli", "demo"], check=False)
+        if Path("demo.atlas").is_dir():
+            return Path("demo.atlas")
+    raise StoreError("there is no atlas in this folder", hint="`atlas demo` builds one in about a minute; `atlas tui DIR` opens another.")
+
+
+def _wants_demo() -> bool:
+    sys.stderr.write("There is no atlas in this folder. Build the demo atlas now (about a minute)? [Y/n] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("", "y", "yes")

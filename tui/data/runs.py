@@ -1,0 +1,94 @@
+"""The runs of an atlas, and what the features table must know of one.
+
+In: a cursor. Out: `Run`s, the most useful first, and a `RunInfo`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tui.data.features import Score
+
+if TYPE_CHECKING:
+    import duckdb
+
+RUN_COLUMNS = ("run_id", "kind", "name", "state", "model_id", "transcoder_set", "started_at", "finished_at", "seconds", "method")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of `run`, with what the screens need."""
+
+    run_id: str
+    kind: str
+    name: str
+    state: str
+    model_id: str | None
+    transcoder_set: str | None
+    started_at: Any
+    finished_at: Any
+    seconds: float | None
+    method: str | None
+    n_features: int = 0
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What the features table must know of a run."""
+
+    run_id: str
+    transcoder_set: str | None
+    languages: tuple[str, ...]
+    scores: tuple[Score, ...]
+    first: int
+    total: int
+    is_range: bool
+    """Whether the run's rows stand one after another in their natural order."""
+
+
+def read_runs(cursor: "duckdb.DuckDBPyConnection") -> list[Run]:
+    """Read the runs: those with features first, complete before others, ingests before imports, the newest first."""
+    rows = cursor.execute(f"select {', '.join(RUN_COLUMNS)} from run where kind <> 'publish'").fetchall()
+    counts = dict(cursor.execute("select run_id, count(*) from feature group by run_id").fetchall())
+    runs = [Run(**dict(zip(RUN_COLUMNS, row, strict=True)), n_features=counts.get(row[0], 0)) for row in rows]
+    runs.sort(key=lambda run: (str(run.finished_at or ""), run.run_id), reverse=True)
+    return sorted(runs, key=lambda run: (run.n_features == 0, run.state != "complete", run.kind != "ingest"))
+
+
+def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: str | None) -> RunInfo:
+    """Read what a run has: languages, scores, and where its rows lie."""
+    bound = {"run": run_id}
+    first, last, total = cursor.execute("select min(rowid), max(rowid), count(*) from feature where run_id = $run", bound).fetchall()[0]
+    languages = [
+        row[0]
+        for row in cursor.execute(
+            "select distinct language from behaviour, unnest(languages) u(language) where run_id = $run", bound
+        ).fetchall()
+    ]
+    if not languages:
+        languages = [
+            row[0] for row in cursor.execute("select distinct language from feature_language where run_id = $run", bound).fetchall()
+        ]
+    scores = cursor.execute(
+        "select distinct score, parameter_set, languages from feature_score where run_id = $run order by all", bound
+    ).fetchall()
+    return RunInfo(
+        run_id,
+        transcoder_set,
+        tuple(sorted(languages)),
+        tuple(Score(*row) for row in scores),
+        first or 0,
+        total,
+        bool(total) and last - first + 1 == total and _is_ordered(cursor, run_id),
+    )
+
+
+def _is_ordered(cursor: "duckdb.DuckDBPyConnection", run_id: str) -> bool:
+    """Say whether the rows of a run stand in the order of layer and feature, judged by each layer's first and last row."""
+    rows = cursor.execute(
+        "select layer, min(rowid), max(rowid), count(*), max(feature) - min(feature) + 1,"
+        " arg_min(feature, rowid) = min(feature) and arg_max(feature, rowid) = max(feature)"
+        " from feature where run_id = $run group by layer order by layer",
+        {"run": run_id},
+    ).fetchall()
+    ends = [(low, high) for _, low, high, _, _, _ in rows]
+    return all(high - low + 1 == n == span and edges for _, low, high, n, span, edges in rows) and ends == sorted(ends)

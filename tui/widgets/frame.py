@@ -1,0 +1,106 @@
+"""The two lines that frame every screen: tabs above, status below.
+
+In: texts. Out: the message `TabLine.Chosen`.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui.actions import SCREENS
+from tui.columns import Part
+from tui.text import fit, safe, width
+from tui.widgets.styles import CLASSES, CSS, styled
+
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class TabLine(Widget):
+    """All screens with their keys; where there is little room, others than the shown one are cut short."""
+
+    DEFAULT_CSS = "TabLine { height: 1; background: $panel;" + CSS + "}"
+    COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
+
+    @dataclass
+    class Chosen(Message):
+        """A screen was clicked."""
+
+        screen_name: str
+
+    def __init__(self, current: str) -> None:
+        super().__init__()
+        self.current = current
+        self.title = ""
+
+    def _tabs(self) -> list[tuple[str, str]]:
+        """Return (screen, shown text) for all tabs."""
+        roomy = sum(width(title) + 3 for _, title, _ in SCREENS.values()) <= self.size.width
+        tabs = []
+        for name, (key, title, _) in SCREENS.items():
+            text = title if roomy or name == self.current else title[:4]
+            tabs.append((name, f" {key} {text}" if name != self.current else f"▐{key} {text}▌"))
+        return tabs
+
+    def render_line(self, y: int) -> Strip:
+        """Draw the line."""
+        parts: list[Part] = [(text, "cursor" if name == self.current else "") for name, text in self._tabs()]
+        used = sum(width(text) for text, _ in parts)
+        room = self.size.width - used
+        if self.title and room >= 6:
+            parts.append((fit(safe(self.title) + " ", room, "right"), "dim"))
+        base = self.rich_style
+        return Strip(styled(self, parts)).adjust_cell_length(self.size.width, base).apply_style(base)
+
+    def on_click(self, event: events.Click) -> None:
+        """Go to the clicked screen."""
+        start = 0
+        for name, text in self._tabs():
+            if start <= event.x < start + width(text):
+                self.post_message(self.Chosen(name))
+            start += width(text)
+
+
+class StatusLine(Widget):
+    """What is shown, and at the right what is running."""
+
+    DEFAULT_CSS = "StatusLine { height: 1; background: $panel;" + CSS + "}"
+    COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self.style_name = ""
+        self.busy = ""
+        self.since = 0.0
+
+    def say(self, text: str, style: str = "") -> None:
+        """Show a text."""
+        self.text, self.style_name = safe(text), style
+        self.refresh()
+
+    def work(self, what: str) -> None:
+        """Show that something is running; an empty text ends it."""
+        if what and not self.busy:
+            self.since = time.monotonic()
+        self.busy = what
+        self.refresh()
+
+    def on_mount(self) -> None:
+        """Turn the wheel while something is running."""
+        self.set_interval(0.1, lambda: self.refresh() if self.busy else None)
+
+    def render_line(self, y: int) -> Strip:
+        """Draw the line."""
+        right = ""
+        waited = time.monotonic() - self.since
+        if self.busy and waited >= 0.15:
+            right = f" {SPINNER[int(waited * 10) % len(SPINNER)]} {safe(self.busy)} {waited:.1f} s · esc stops "
+        room = self.size.width - width(right)
+        parts: list[Part] = [(fit(" " + self.text, max(0, room)), self.style_name), (right, "accent")]
+        base = self.rich_style
+        return Strip(styled(self, parts)).adjust_cell_length(self.size.width, base).apply_style(base)
