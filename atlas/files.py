@@ -28,6 +28,7 @@ from atlas.errors import LockedError, StoreError
 
 TEMPORARY = ".tmp-"
 """Prefix of names that no reader looks at and gc may remove."""
+BUFFER_BYTES = 1 << 20
 
 
 class Disk:
@@ -37,9 +38,9 @@ class Disk:
         """Create a file that must not exist, for writing."""
         return path.open("xb", buffering=0)
 
-    def write(self, stream: BinaryIO, data: bytes | memoryview) -> None:
+    def write(self, stream: BinaryIO, data: bytes | bytearray) -> None:
         """Write all of the data."""
-        view = memoryview(data).cast("B") if not isinstance(data, memoryview) else data.cast("B")
+        view = memoryview(data)
         while view:
             written = stream.write(view)
             view = view[written:]
@@ -113,8 +114,8 @@ def make_folder(path: Path) -> None:
 
 
 def temporary_name(target: Path) -> Path:
-    """Give a fresh name beside the target."""
-    return target.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{target.name}")
+    """Give a fresh name beside the target; without its suffix, so that no pattern that looks for the target's kind finds it."""
+    return target.with_name(f"{TEMPORARY}{target.stem[:40]}-{secrets.token_hex(6)}")
 
 
 class Stream(io.RawIOBase):
@@ -129,6 +130,7 @@ class Stream(io.RawIOBase):
         self.temporary = temporary_name(target)
         self.bytes_written = 0
         self._hash = hashlib.sha256()
+        self._buffer = bytearray()
         with explained(target):
             self._stream = disk.open_new(self.temporary)
         self._finished = False
@@ -138,13 +140,19 @@ class Stream(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Write and hash all of the data."""
-        view = memoryview(data)
-        with explained(self.target):
-            disk.write(self._stream, view)
-        self._hash.update(view)
+        """Write and hash all of the data; Parquet's many small pieces are gathered."""
+        view = memoryview(data).cast("B")
+        self._buffer += view
         self.bytes_written += view.nbytes
+        if len(self._buffer) >= BUFFER_BYTES:
+            self._write_buffer()
         return view.nbytes
+
+    def _write_buffer(self) -> None:
+        with explained(self.target):
+            disk.write(self._stream, self._buffer)
+        self._hash.update(self._buffer)
+        self._buffer = bytearray()
 
     def tell(self) -> int:
         """Give the number of bytes written."""
@@ -152,6 +160,7 @@ class Stream(io.RawIOBase):
 
     def finish(self) -> str:
         """Make the file durable under its final name and return its SHA-256."""
+        self._write_buffer()
         with explained(self.target):
             disk.fsync(self._stream)
             self._stream.close()
