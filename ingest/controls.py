@@ -55,7 +55,7 @@ class Draws:
     """Random sets matched to one set."""
 
     sets: tuple[tuple[FeatureKey, ...], ...]
-    """Distinct sets, each aligned with the matched set."""
+    """Distinct sets; a set is shorter where a pool was used up by other features of it."""
     n_pool: int
     """Distinct features that controls were drawn from."""
     distinct_sets: float
@@ -149,15 +149,14 @@ def draw_sets(features: Sequence[FeatureKey], pools: Mapping[FeatureKey, Pool], 
     n_pool = len({candidate for pool in candidates for candidate in pool})
     distinct, every = count_distinct(candidates)
     generator = np.random.default_rng(seed)
-    if every is not None and distinct <= draws:
+    if every and distinct <= draws:
         return Draws(tuple(every), n_pool, distinct, unmatched)
     seen: dict[frozenset[FeatureKey], tuple[FeatureKey, ...]] = {}
     for _ in range(draws * 20):
         if len(seen) == draws:
             break
         chosen = _one_draw(candidates, generator)
-        if chosen is not None:
-            seen.setdefault(frozenset(chosen), chosen)
+        seen.setdefault(frozenset(chosen), chosen)
     return Draws(tuple(seen.values()), n_pool, distinct, unmatched)
 
 
@@ -174,15 +173,15 @@ def count_distinct(candidates: Sequence[Sequence[FeatureKey]]) -> tuple[float, l
     return bound, None
 
 
-def _one_draw(candidates: Sequence[Sequence[FeatureKey]], generator: np.random.Generator) -> tuple[FeatureKey, ...] | None:
-    """Draw in order of pool size, so that small pools are not emptied by large ones; None where one is emptied all the same."""
+def _one_draw(candidates: Sequence[Sequence[FeatureKey]], generator: np.random.Generator) -> tuple[FeatureKey, ...]:
+    """Draw in order of pool size, so that small pools are not emptied by large ones; a feature whose pool is emptied stays unmatched."""
     taken: dict[int, FeatureKey] = {}
     for place in sorted(range(len(candidates)), key=lambda i: len(candidates[i])):
-        free = [candidate for candidate in candidates[place] if candidate not in taken.values()]
-        if not free:
-            return None
-        taken[place] = free[int(generator.integers(len(free)))]
-    return tuple(taken[place] for place in range(len(candidates)))
+        used = set(taken.values())
+        free = [candidate for candidate in candidates[place] if candidate not in used]
+        if free:
+            taken[place] = free[int(generator.integers(len(free)))]
+    return tuple(taken[place] for place in sorted(taken))
 
 
 def _deciles(frequency: Doubles) -> Integers:

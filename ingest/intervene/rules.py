@@ -6,8 +6,8 @@ Out: `Edits` (METHODS, section 5).
     zero 0 · mean of a reference set · resample another prompt's · scale alpha x clean · add clean + alpha x sd
     patch a paired prompt's · swap the source's set and zeros for the rest of the union · no_op keeps the current value
 
-Positions of source and target correspond by role: decision to decision, content to content counted from its last token, all positions
-counted from the end.
+Positions of source and target correspond by role: decision to decision, content to content counted from its last token; of all positions
+those behind the content are counted from the end, those before it from the content backwards.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from atlas.errors import UsageError
 from ingest.intervene.activity import Activity, Doubles
 from ingest.intervene.edits import Edits, Integers, VectorKind
 from ingest.intervene.engine import Engine, Mode
+from ingest.prompts import Prompt
 
 Rule = Literal[
     "no_op", "zero", "mean", "resample", "scale", "add", "patch", "swap", "random_direction", "error_only", "whole_mlp"
@@ -110,13 +111,27 @@ def _places(engine: Engine, work: Intervention, prompts: Integers, sources: Inte
     positions: list[int] = []
     source_positions: list[int] = []
     for row, (prompt, source) in enumerate(zip(prompts.tolist(), sources.tolist(), strict=True)):
-        here = _positions(engine, work, prompt)
-        there = _positions(engine, work, source) if source >= 0 else here
-        for from_end, position in enumerate(reversed(here)):
+        for position in _positions(engine, work, prompt):
             rows.append(row)
             positions.append(position)
-            source_positions.append(there[max(len(there) - 1 - from_end, 0)] if there else -1)
+            source_positions.append(
+                position
+                if source < 0 or work.positions == "explicit"
+                else corresponding(engine.prompts[prompt], engine.prompts[source], position)
+            )
     return Places(np.array(rows, dtype=np.int64), np.array(positions, dtype=np.int64), np.array(source_positions, dtype=np.int64))
+
+
+def corresponding(target: Prompt, source: Prompt, position: int) -> int:
+    """Return the source's position of the same role: decision, content from its last token, what follows it, what precedes it."""
+    if position == target.decision_position:
+        return source.decision_position
+    own, theirs = target.content_positions, source.content_positions
+    if position in own:
+        return theirs[max(len(theirs) - len(own) + own.index(position), 0)]
+    if position > own[-1]:
+        return max(source.decision_position - (target.decision_position - position), min(theirs[-1] + 1, source.decision_position))
+    return max(theirs[0] - (own[0] - position), 1)
 
 
 def _positions(engine: Engine, work: Intervention, prompt: int) -> tuple[int, ...]:
@@ -216,9 +231,19 @@ def _vector_edits(engine: Engine, work: Intervention, prompts: Integers, sources
     empty = np.zeros(0, dtype=np.int64)
     target = mlp_vectors(engine, kind, layers, prompt_of, position_of)
     return Edits(
-        prompts, empty, empty, empty, empty, np.zeros(0), None,
-        np.array(rows, dtype=np.int64), np.array(layers, dtype=np.int64), np.array(positions, dtype=np.int64), target, kind,
-    )  # fmt: skip
+        prompts,
+        empty,
+        empty,
+        empty,
+        empty,
+        np.zeros(0),
+        None,
+        np.array(rows, dtype=np.int64),
+        np.array(layers, dtype=np.int64),
+        np.array(positions, dtype=np.int64),
+        target,
+        kind,
+    )
 
 
 def mlp_vectors(engine: Engine, kind: VectorKind, layers: Sequence[int], prompts: Sequence[int], positions: Sequence[int]) -> torch.Tensor:

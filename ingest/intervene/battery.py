@@ -1,0 +1,465 @@
+"""The default battery: what is tried on every behaviour, each with its controls.
+
+In: an `Engine` over the prompts of one behaviour, clean activations, a config. Out: jobs for `ingest.intervene.measure.run_jobs`.
+
+1. No-op: the same path with nothing changed.
+2. Exact ablation of every feature that is active at the edited positions, one by one; the strongest by |star_total| on the train split are
+   tested against pooled exact effects of matched features on the same prompts.
+3. Ablation of the strongest set of the behaviour, and of the strongest sets of each concept, against matched random sets, a random
+   direction of the same length, the reconstruction error alone and the whole MLP output.
+4. Steering: the concepts' sets scaled over a grid of strengths.
+5. Activation patching between the prompts of a pair (minimal pairs, translations), or between two concepts where there is no minimal pair.
+6. Injection: what is shared between two languages for one concept, put into the other language's prompt of another concept.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+from atlas.errors import InputError
+from ingest.controls import Draws, Matching, Places, draw_sets
+from ingest.intervene.activity import Activity, Doubles, slopes
+from ingest.intervene.edits import Edits, Integers
+from ingest.intervene.engine import Engine, Outcomes
+from ingest.intervene.measure import Job, PooledControls
+from ingest.intervene.rules import FeatureKey, Intervention, PositionRule, Sets
+from ingest.intervene.tables import partner_token
+from ingest.prompts import PromptPair
+
+CONTROLS = (("random_direction", "same_norm_direction"), ("error_only", "error_only"), ("whole_mlp", "whole_mlp"))
+
+
+@dataclass(frozen=True)
+class InterventionConfig:
+    """What the battery tries and how much of it."""
+
+    ablated_features: int = 60
+    """Features tested one by one, the strongest by mean |star_total| over train prompts."""
+    top_features: int = 10
+    """Size of the sets that are ablated and steered together."""
+    control_draws: int = 100
+    """Matched random sets beside each headline intervention."""
+    steering: tuple[float, ...] = (0.0, 0.5, 2.0, 4.0)
+    """Strengths, multiples of the clean activation."""
+    transfer_concepts: int = 8
+    """Concepts injected into each other's prompts, one a cluster; 0 leaves injection out."""
+    transfer_templates: int = 2
+    """Templates used for injection, held-out ones first."""
+    shared_rate: float = 0.8
+    """A feature is shared for a concept if it is active on at least this share of the concept's train prompts in each language."""
+    max_prompts: int = 400
+    """Prompts of a behaviour that are edited, balanced over languages, splits and concepts."""
+    layers: tuple[int, ...] = ()
+    """Layers whose features are edited; empty means all of the transcoder set."""
+    position: PositionRule = "decision"
+    """Where features are ablated one by one and patched."""
+    set_position: PositionRule = "all"
+    """Where sets are ablated, steered and injected."""
+    matching: Matching = field(default_factory=Matching)
+    pooled_neighbours: int = 10
+    """Matched features a prompt for the pooled controls of single ablations."""
+    integrated_steps: int = 4
+    """Steps of integrated gradients for headline interventions; 0 leaves them out."""
+    rows_at_once: int = 1024
+    """Rows of a batch."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the parts of the battery share."""
+
+    engine: Engine
+    clean: Activity
+    config: InterventionConfig
+    position: PositionRule
+    """Where features are edited."""
+    entries: Integers
+    """Indices into `clean` of the entries at the edited positions."""
+    star: Doubles
+    """star_total of these entries."""
+    places: Places
+    train: Integers
+    """Places in the engine's list of train prompts."""
+    numbers: Iterator[int]
+
+
+def make_scene(engine: Engine, clean: Activity, config: InterventionConfig, position: PositionRule, numbers: Iterator[int]) -> Scene:
+    """Compute what the parts share.
+
+    Raises:
+        InputError: no feature is active at the edited positions, or no prompt is of the train split.
+    """
+    keep = clean.at_decision() if position == "decision" else _content_entries(engine, clean, position)
+    entries = np.flatnonzero(keep)
+    if not len(entries):
+        raise InputError(f"No feature is active at the {position} position of any prompt.")
+    train = np.array([i for i, prompt in enumerate(engine.prompts) if prompt.split == "train"], dtype=np.int64)
+    if not len(train):
+        raise InputError("No prompt is of the train split, from which features are chosen.", hint="Add `train` to the plan's splits.")
+    slope = slopes(engine, clean.layer[entries], clean.prompt[entries], clean.position[entries], clean.feature[entries])
+    star = slope * clean.value[entries]
+    return Scene(engine, clean, config, position, entries, star, Places(clean, engine.transcoders, keep), train, numbers)
+
+
+def _content_entries(engine: Engine, clean: Activity, position: PositionRule) -> np.ndarray:
+    if position == "all":
+        return np.ones(len(clean.key), dtype=bool)
+    content = np.zeros((len(engine.prompts), int(engine.lengths.max())), dtype=bool)
+    for place, prompt in enumerate(engine.prompts):
+        content[place, list(prompt.content_positions)] = True
+    return content[clean.prompt, clean.position]
+
+
+def strongest(scene: Scene, prompts: Integers, n: int, *, signed: bool = False) -> tuple[FeatureKey, ...]:
+    """Return the n features with the largest mean |star_total| (or star_total) over prompts, zeros included."""
+    here = np.isin(scene.clean.prompt[scene.entries], prompts)
+    star = scene.star[here] if signed else np.abs(scene.star[here])
+    keys = np.stack([scene.clean.layer[scene.entries][here], scene.clean.feature[scene.entries][here]], axis=1)
+    features, index = np.unique(keys, axis=0, return_inverse=True)
+    total = np.bincount(index.ravel(), weights=star, minlength=len(features))
+    best = np.lexsort((features[:, 1], features[:, 0], -total))[:n]
+    return tuple(
+        (int(layer), int(feature)) for (layer, feature), value in zip(features[best], total[best], strict=True) if not signed or value > 0
+    )
+
+
+def no_op_job(scene: Scene) -> Job:
+    """Keep every value of the strongest features: the effect is exactly 0."""
+    features = strongest(scene, scene.train, scene.config.top_features)
+    work = Intervention("no-op", "no_op", {None: features}, positions=scene.position)
+    return Job(work, _all(scene), _no_source(_all(scene)), next(scene.numbers), keep_answers=False)
+
+
+# ---- single features ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Singles:
+    """Exact effects of ablating each active feature alone, one row per (prompt, feature)."""
+
+    prompt: Integers
+    layer: Integers
+    feature: Integers
+    outcomes: Outcomes
+    strength: Doubles
+    """Sum over edited positions of |a| x ||W_dec||."""
+
+
+def ablate_each(scene: Scene, progress: object = None) -> Singles:
+    """Ablate every active feature alone on every prompt: the exact effects that single tests and their pooled controls read."""
+    clean, entries = scene.clean, scene.entries
+    keys = np.stack([clean.prompt[entries], clean.layer[entries], clean.feature[entries]], axis=1)
+    rows, row = np.unique(keys, axis=0, return_inverse=True)
+    row = row.ravel()
+    edits = Edits(rows[:, 0].copy(), row, clean.layer[entries], clean.position[entries], clean.feature[entries], np.zeros(len(entries)))
+    outcomes = scene.engine.run(edits, progress=progress)  # type: ignore[arg-type]
+    norms = np.zeros(len(entries))
+    for layer in np.unique(clean.layer[entries]).tolist():
+        here = clean.layer[entries] == layer
+        norms[here] = scene.places.norms(layer)[clean.feature[entries][here]]
+    strength = np.bincount(row, weights=np.abs(clean.value[entries]) * norms, minlength=len(rows)).astype(np.float64)
+    return Singles(rows[:, 0], rows[:, 1], rows[:, 2], outcomes, strength)
+
+
+def pooled_controls(scene: Scene, singles: Singles, layer: int, feature: int) -> tuple[Integers, PooledControls]:
+    """Return the rows of a feature's ablation, and for each the exact effects of the nearest other features there."""
+    own = np.flatnonzero((singles.layer == layer) & (singles.feature == feature))
+    k = scene.config.pooled_neighbours
+    effects = np.full((len(own), k), np.nan)
+    used: set[int] = set()
+    key = singles.prompt * scene.engine.model.n_layers + singles.layer  # sorted: rows are ordered by prompt, layer, feature
+    for place, row in enumerate(own.tolist()):
+        low, high = np.searchsorted(key, [key[row], key[row] + 1])
+        others = np.array([i for i in range(low, high) if i != row], dtype=np.int64)
+        if len(others):
+            distance = np.abs(np.log(singles.strength[others] / singles.strength[row]))
+            nearest = others[np.argsort(distance, kind="stable")[:k]]
+            effects[place, : len(nearest)] = singles.outcomes.effect[nearest]
+            used.update(singles.feature[nearest].tolist())
+    counts = (~np.isnan(effects)).sum(1)
+    return own, PooledControls(effects, len(used), float(np.prod(np.maximum(counts, 1).astype(np.float64))))
+
+
+# ---- sets with their controls ---------------------------------------------------------------------------------
+
+
+def with_controls(
+    scene: Scene, work: Intervention, prompts: Integers, sources: Integers, *, extra: Integers | None = None, kinds: Sequence[str] = ()
+) -> list[Job]:
+    """Return the job of an intervention, its matched random sets, and the fixed controls named in `kinds`."""
+    number = next(scene.numbers)
+    draws = draw_for_sets(scene, work.sets)
+    jobs = [Job(work, prompts, sources, number, extra_tokens=extra, predict=True)]
+    # A concept with few distinct sets repeats them: draws differ as long as the sets of any concept differ.
+    n_sets = prod(len(draw.sets) for draw in draws.values()) if draws else 0
+    n_draws = min(scene.config.control_draws, n_sets)
+    distinct = float(np.prod([draw.distinct_sets for draw in draws.values()]))
+    unmatched = sum(len(draw.unmatched) for draw in draws.values())
+    for draw in range(n_draws):
+        control = replace(
+            work,
+            name=f"{work.name}: matched random {draw}",
+            sets={concept: chosen.sets[draw % len(chosen.sets)] for concept, chosen in draws.items()},
+            seed=scene.config.seed,
+            parameters={**work.parameters, "unmatched": unmatched},
+        )
+        jobs.append(
+            Job(
+                control,
+                prompts,
+                sources,
+                next(scene.numbers),
+                number,
+                "matched_random",
+                draw,
+                sum(chosen.n_pool for chosen in draws.values()),
+                distinct,
+                extra,
+                keep_answers=False,
+            )
+        )
+    for rule, kind in CONTROLS:
+        if rule in kinds:
+            fixed = replace(work, name=f"{work.name}: {kind}", rule=rule, base_rule=work.rule, seed=scene.config.seed)  # type: ignore[arg-type]
+            jobs.append(Job(fixed, prompts, sources, next(scene.numbers), number, kind, 0, extra_tokens=extra, keep_answers=False))
+    return jobs
+
+
+def draw_for_sets(scene: Scene, sets: Sets) -> dict[str | None, Draws]:
+    """Draw matched random sets for the set of each concept; a draw takes one set a concept."""
+    draws: dict[str | None, Draws] = {}
+    for place, (concept, features) in enumerate(sets.items()):
+        prompts = None if concept is None else _of_concept(scene, concept, _all(scene))
+        pools = scene.places.pools(features, prompts, scene.config.matching)
+        if any(pool.candidates for pool in pools.values()):
+            draws[concept] = draw_sets(features, pools, scene.config.control_draws, scene.config.seed * 1_009 + place)
+    return draws
+
+
+def concept_sets(scene: Scene) -> dict[str | None, tuple[FeatureKey, ...]]:
+    """Return for each concept with train prompts the features that support its answers most there."""
+    sets: dict[str | None, tuple[FeatureKey, ...]] = {}
+    for concept in dict.fromkeys(prompt.concept for prompt in scene.engine.prompts):
+        prompts = _of_concept(scene, concept, scene.train)
+        if len(prompts):
+            features = strongest(scene, prompts, scene.config.top_features, signed=True)
+            if features:
+                sets[concept] = features
+    return sets
+
+
+def set_jobs(scene: Scene) -> list[Job]:
+    """Ablate the behaviour's strongest set, and each concept's."""
+    config = scene.config
+    where = test_prompts(scene)
+    behaviour_set = strongest(scene, scene.train, config.top_features, signed=True)
+    kinds = ("random_direction", "error_only", "whole_mlp")
+    less = {"alternative": "less", "chosen_on": "train"}
+    jobs: list[Job] = []
+    if behaviour_set:
+        work = Intervention(f"ablate top {len(behaviour_set)}", "zero", {None: behaviour_set}, positions=scene.position, parameters=less)
+        jobs += with_controls(scene, work, where, _no_source(where), kinds=kinds)
+    sets = concept_sets(scene)
+    if sets:
+        prompts = np.array([i for i in where if scene.engine.prompts[i].concept in sets], dtype=np.int64)
+        name = f"ablate top {config.top_features} of each concept"
+        work = Intervention(name, "zero", sets, positions=scene.position, parameters=less)
+        jobs += with_controls(scene, work, prompts, _no_source(prompts), kinds=kinds)
+        for strength in config.steering:
+            direction = {"alternative": "greater" if strength > 1 else "less", "chosen_on": "train"}
+            work = Intervention(
+                f"scale top {config.top_features} of each concept by {strength:g}",
+                "scale",
+                sets,
+                positions=scene.position,
+                strength=strength,
+                parameters=direction,
+            )
+            jobs.append(Job(work, prompts, _no_source(prompts), next(scene.numbers), predict=True))
+    return jobs
+
+
+# ---- patching and injection -----------------------------------------------------------------------------------
+
+
+def patch_jobs(scene: Scene, pairs: Sequence[PromptPair]) -> list[Job]:
+    """Patch the behaviour's features from the other prompt of each pair; from another concept where there is no minimal pair."""
+    place = {prompt.prompt: i for i, prompt in enumerate(scene.engine.prompts)}
+    features = strongest(scene, scene.train, scene.config.ablated_features)
+    tested = set(test_prompts(scene).tolist())
+    chosen: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for pair in pairs:
+        if pair.prompt_a in place and pair.prompt_b in place:
+            a, b = place[pair.prompt_a], place[pair.prompt_b]
+            chosen[pair.kind] += [(one, other) for one, other in ((a, b), (b, a)) if one in tested]
+    if not chosen["minimal"]:
+        chosen["other concept"] = _other_concepts(scene)
+    jobs: list[Job] = []
+    for kind, rows in chosen.items():
+        if rows:
+            prompts, sources = (np.array(column, dtype=np.int64) for column in zip(*sorted(rows), strict=True))
+            predicted = "two-sided" if kind == "translation" else "less"
+            work = Intervention(
+                f"patch {len(features)} features from {kind}" + ("" if kind == "other concept" else " pair"),
+                "patch",
+                {None: features},
+                positions=scene.position,
+                parameters={"alternative": predicted, "chosen_on": "train", "pairs": kind},
+            )
+            jobs += with_controls(scene, work, prompts, sources, kinds=("random_direction", "error_only", "whole_mlp"))
+    return jobs
+
+
+def _other_concepts(scene: Scene) -> list[tuple[int, int]]:
+    """Pair each prompt with the same template's prompt of the next cluster."""
+    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for i, prompt in enumerate(scene.engine.prompts):
+        groups[prompt.language, prompt.template, prompt.variant or ""].append(i)
+    tested = set(test_prompts(scene).tolist())
+    rows = []
+    for members in groups.values():
+        for offset, i in enumerate(members):
+            rest = members[offset + 1 :] + members[:offset]
+            other = next((j for j in rest if scene.engine.prompts[j].cluster != scene.engine.prompts[i].cluster), None)
+            if other is not None and i in tested:
+                rows.append((i, other))
+    return rows
+
+
+def shared_features(scene: Scene, concept: str, languages: Sequence[str]) -> tuple[FeatureKey, ...]:
+    """Return features active on at least `shared_rate` of a concept's train prompts in each of the languages."""
+    result: set[FeatureKey] | None = None
+    for language in languages:
+        prompts = [i for i in _of_concept(scene, concept, scene.train).tolist() if scene.engine.prompts[i].language == language]
+        if not prompts:
+            return ()
+        here = np.isin(scene.clean.prompt[scene.entries], prompts)
+        at = scene.entries[here]
+        keys = np.unique(np.stack([scene.clean.layer[at], scene.clean.feature[at], scene.clean.prompt[at]], axis=1), axis=0)
+        features, counts = np.unique(keys[:, :2], axis=0, return_counts=True)
+        often = {(int(layer), int(feature)) for layer, feature in features[counts >= scene.config.shared_rate * len(prompts)]}
+        result = often if result is None else result & often
+    return tuple(sorted(result or ()))
+
+
+def injection_jobs(scene: Scene, margins: Doubles) -> list[Job]:
+    """Inject what two languages share for one concept into the other language's prompts of other concepts, in both directions."""
+    languages = list(dict.fromkeys(prompt.language for prompt in scene.engine.prompts))
+    jobs: list[Job] = []
+    for i, one in enumerate(languages):
+        for other in languages[i + 1 :]:
+            concepts = transfer_concepts(scene, (one, other), margins)
+            sets: dict[str | None, tuple[FeatureKey, ...]] = {c: shared_features(scene, c, (one, other)) for c in concepts}
+            sets = {concept: features for concept, features in sets.items() if features}
+            if len(sets) < 2:
+                continue
+            for source, target in ((one, other), (other, one)):
+                jobs += _injection(scene, source, target, sets)
+    return jobs
+
+
+def _injection(scene: Scene, source: str, target: str, sets: Sets) -> list[Job]:
+    concepts = [concept for concept in sets if concept is not None]
+    rows, expected, other = _injection_rows(scene, source, target, concepts)
+    if not len(rows):
+        return []
+    parameters = {"alternative": "less", "source_language": source, "target_language": target, "shared_rate": scene.config.shared_rate}
+    work = Intervention(f"inject shared features {source} -> {target}", "swap", sets, positions=scene.position, parameters=parameters)
+    jobs = with_controls(scene, work, rows[:, 0], rows[:, 1], extra=expected, kinds=("random_direction", "whole_mlp"))
+    name = f"{work.name}: another concept's answer"
+    jobs.append(
+        Job(
+            replace(work, name=name),
+            rows[:, 0],
+            rows[:, 1],
+            next(scene.numbers),
+            jobs[0].number,
+            "other_concept",
+            0,
+            extra_tokens=other,
+            keep_answers=False,
+        )
+    )
+    return jobs
+
+
+def _injection_rows(scene: Scene, source: str, target: str, concepts: Sequence[str]) -> tuple[Integers, Integers, Integers]:
+    """Return (target, source) rows, their (expected, source's own, partner) tokens, and those of a third concept instead."""
+    index = {(p.language, p.concept, p.template, p.variant): i for i, p in enumerate(scene.engine.prompts)}
+    prompts = scene.engine.prompts
+    rows, expected, other = [], [], []
+    for (language, concept, template, variant), place in index.items():
+        if language != target or concept not in concepts or template not in _transfer_templates(scene, target):
+            continue
+        for source_concept in concepts:
+            from_place = index.get((source, source_concept, template, variant))
+            answer_place = index.get((target, source_concept, template, variant))
+            if from_place is None or answer_place is None or prompts[from_place].cluster == prompts[place].cluster:
+                continue
+            third = _third(scene, concepts, source_concept, concept)
+            third_place = None if third is None else index.get((target, third, template, variant))
+            rows.append((place, from_place))
+            answer = prompts[answer_place]
+            expected.append((answer.correct.token_id, prompts[from_place].correct.token_id, partner_token(answer)))
+            other.append((-1 if third_place is None else prompts[third_place].correct.token_id, -1, -1))
+    keep = np.array([token[0] >= 0 for token in other], dtype=bool)
+    as_array = [np.array(column, dtype=np.int64).reshape(len(rows), -1) for column in (rows, expected, other)]
+    return as_array[0][keep], as_array[1][keep], as_array[2][keep]
+
+
+def _third(scene: Scene, concepts: Sequence[str], source: str, target: str) -> str | None:
+    """Return the next concept after the source whose cluster is neither the source's nor the target's."""
+    cluster = {prompt.concept: prompt.cluster for prompt in scene.engine.prompts}
+    start = concepts.index(source)
+    for offset in range(1, len(concepts)):
+        candidate = concepts[(start + offset) % len(concepts)]
+        if cluster[candidate] not in (cluster[source], cluster[target]):
+            return candidate
+    return None
+
+
+def _transfer_templates(scene: Scene, language: str) -> list[str]:
+    """Return the templates used for injection: held-out ones first."""
+    held_out: dict[str, bool] = {}
+    for prompt in scene.engine.prompts:
+        if prompt.language == language:
+            held_out[prompt.template] = prompt.held_out in ("template", "both")
+    return sorted(held_out, key=lambda name: (not held_out[name], name))[: scene.config.transfer_templates]
+
+
+def transfer_concepts(scene: Scene, languages: Sequence[str], margins: Doubles) -> list[str]:
+    """Choose one train concept a cluster that the model answers in every language, in order of appearance."""
+    by_cluster: dict[str, str] = {}
+    for concept in dict.fromkeys(prompt.concept for prompt in scene.engine.prompts):
+        train = _of_concept(scene, concept, scene.train)
+        known = [
+            np.mean([margins[i] > 0 for i in train.tolist() if scene.engine.prompts[i].language == language] or [False])
+            for language in languages
+        ]
+        if len(train) and min(known) > 0.5:
+            by_cluster.setdefault(scene.engine.prompts[int(train[0])].cluster, concept)
+    return list(by_cluster.values())[: scene.config.transfer_concepts]
+
+
+def test_prompts(scene: Scene) -> Integers:
+    """Return the prompts that discovery did not see; all of them where every prompt is of the train split."""
+    held_out = np.array([i for i, prompt in enumerate(scene.engine.prompts) if prompt.split != "train"], dtype=np.int64)
+    return held_out if len(held_out) else _all(scene)
+
+
+def _of_concept(scene: Scene, concept: str, among: Integers) -> Integers:
+    return np.array([i for i in among.tolist() if scene.engine.prompts[i].concept == concept], dtype=np.int64)
+
+
+def _all(scene: Scene) -> Integers:
+    return np.arange(len(scene.engine.prompts))
+
+
+def _no_source(prompts: Integers) -> Integers:
+    return np.full(len(prompts), -1, dtype=np.int64)

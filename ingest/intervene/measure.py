@@ -1,0 +1,189 @@
+"""Run jobs (an intervention on prompts) in bulk and keep what each did.
+
+In: an `Engine`, clean activations, jobs. Out: one `Measured` per job, in order.
+
+Jobs of one mode are joined and run together, whatever their rule: the engine sorts rows by edited layer and window, so that a hundred
+random controls cost little more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.batches import Progress
+from ingest.intervene.activity import Activity, Doubles, slopes
+from ingest.intervene.edits import Edits, Integers, concatenate
+from ingest.intervene.engine import Engine, Floats, Outcomes
+from ingest.intervene.rules import Intervention, build_edits
+
+_MEMBERS_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """An intervention on R rows."""
+
+    work: Intervention
+    prompts: Integers
+    """(R,) ordinals."""
+    sources: Integers
+    """(R,) ordinals, -1 for none."""
+    number: int
+    """Ordinal of the intervention within the run; rows of one ordinal must be in one job."""
+    control_of: int | None = None
+    control: str | None = None
+    draw: int | None = None
+    n_pool: int | None = None
+    distinct_sets: float | None = None
+    extra_tokens: Integers | None = None
+    """(R, 3) expected answer, source's own answer, partner; -1 for none: answers -1, -2, -3 of outcome_answer."""
+    keep_answers: bool = True
+    predict: bool = False
+    """Whether predicted effects are stored beside."""
+    only_changed: bool = False
+    """Whether prompts on which no member is active are left out."""
+    pooled: tuple[PooledControls, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class PooledControls:
+    """Controls of a single-feature ablation: exact effects of matched features on the same prompts."""
+
+    effects: Doubles
+    """(R, k) effects of up to k matched features on each row's prompt, NaN beyond."""
+    n_pool: int
+    distinct_sets: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a job did."""
+
+    job: Job
+    outcomes: Outcomes
+    predicted_gradient: Floats
+    """(R,) NaN where not asked for."""
+    predicted_integrated: Floats
+    tokens: Integers
+    """(R, A + 3) asked tokens: the prompt's answers, then the extra ones; -1 for none."""
+
+    @property
+    def effect(self) -> Doubles:
+        """Margin after - before, (R,)."""
+        return self.outcomes.effect.astype(np.float64)
+
+
+def run_jobs(
+    engine: Engine, clean: Activity, jobs: Sequence[Job], *, integrated_steps: int = 4, progress: Progress | None = None
+) -> list[Measured]:
+    """Run all jobs; results are in their order.
+
+    Predicted effects (METHODS, section 5): `predicted_gradient` is the sum of (a' - a) x slope over members with nothing frozen,
+    `predicted_integrated` the midpoint rule of d margin / d strength along the edit.
+    """
+    total, done = sum(len(job.prompts) for job in jobs), 0
+    results: dict[int, Measured] = {}
+    for group in _groups(jobs):
+        parts = [build_edits(engine, clean, jobs[i].work, jobs[i].prompts, jobs[i].sources) for i in group]
+        joined = concatenate(parts)
+        tokens = np.concatenate([_tokens(engine, jobs[i]) for i in group])
+        first = jobs[group[0]]
+        strengths = [(step + 0.5) / integrated_steps for step in range(integrated_steps)] if first.predict and integrated_steps else ()
+        begin = done
+
+        def step(rows: int, _rows: int, begin: int = begin) -> None:
+            if progress is not None:
+                progress(begin + rows, total)
+
+        outcomes = engine.run(
+            joined, mode=first.work.mode, frozen_layers=first.work.frozen_layers, tokens=tokens, strengths=strengths, progress=step
+        )
+        done += len(joined)
+        gradient = _predicted_gradient(engine, clean, joined) if first.predict else np.full(len(joined), np.nan, dtype=np.float32)
+        start = 0
+        for i, part in zip(group, parts, strict=True):
+            rows = np.arange(start, start + len(part))
+            start += len(part)
+            results[i] = _keep(jobs[i], outcomes, rows, gradient, tokens)
+    return [results[i] for i in range(len(jobs))]
+
+
+def _groups(jobs: Sequence[Job]) -> Iterator[list[int]]:
+    """Put together jobs of one mode, kind of edit and prediction, up to a bound on members."""
+    keys: dict[tuple[object, ...], list[int]] = {}
+    for i, job in enumerate(jobs):
+        vector = job.work.rule if job.work.rule in ("error_only", "whole_mlp") else "members"
+        keys.setdefault((job.work.mode, job.work.frozen_layers, vector, job.predict), []).append(i)
+    for group in keys.values():
+        current: list[int] = []
+        members = 0
+        for i in group:
+            size = len(jobs[i].prompts) * len(jobs[i].work.features)
+            if current and members + size > _MEMBERS_AT_ONCE:
+                yield current
+                current, members = [], 0
+            current.append(i)
+            members += size
+        yield current
+
+
+def _tokens(engine: Engine, job: Job) -> Integers:
+    width = max(len(prompt.answers) for prompt in engine.prompts)
+    tokens = np.full((len(job.prompts), width + 3), -1, dtype=np.int64)
+    if job.keep_answers or job.extra_tokens is not None:
+        for row, prompt in enumerate(job.prompts.tolist()):
+            answers = [answer.token_id for answer in engine.prompts[prompt].answers]
+            tokens[row, : len(answers)] = answers
+    if job.extra_tokens is not None:
+        tokens[:, width:] = job.extra_tokens
+    return tokens
+
+
+def _predicted_gradient(engine: Engine, clean: Activity, edits: Edits) -> Floats:
+    """Sum (a' - a) x slope over the members of each row; NaN where an edit has no members (vectors) or a random direction."""
+    prompt = edits.prompt[edits.row]
+    current = clean.values(edits.layer, prompt, edits.position, edits.feature)
+    change = np.where(np.isnan(edits.value), 0.0, edits.value - current)
+    moved = np.flatnonzero(change)
+    slope = np.zeros(len(change))
+    slope[moved] = slopes(engine, edits.layer[moved], prompt[moved], edits.position[moved], edits.feature[moved])
+    total = np.bincount(edits.row, weights=change * slope, minlength=len(edits))
+    unknown = np.zeros(len(edits), dtype=bool)
+    unknown[edits.vector_row] = True
+    if edits.direction is not None:
+        unknown |= edits.direction >= 0
+    return np.where(unknown, np.nan, total).astype(np.float32)
+
+
+def _keep(job: Job, outcomes: Outcomes, rows: Integers, gradient: Floats, tokens: Integers) -> Measured:
+    if job.only_changed:
+        rows_kept = outcomes.n_edited[rows] > 0
+        job = _subset(job, rows_kept)
+        rows = rows[rows_kept]
+    columns = {name: getattr(outcomes, name) for name in Outcomes.__dataclass_fields__}
+    part = Outcomes(**{name: column[rows] if len(column) else column for name, column in columns.items()})
+    integrated = part.slope if len(part.slope) else np.full(len(rows), np.nan, dtype=np.float32)
+    return Measured(job, part, gradient[rows], integrated, tokens[rows])
+
+
+def _subset(job: Job, keep: NDArray[np.bool_]) -> Job:
+    extra = None if job.extra_tokens is None else job.extra_tokens[keep]
+    return replace(job, prompts=job.prompts[keep], sources=job.sources[keep], extra_tokens=extra)
+
+
+def noise_floor(engine: Engine, prompts: Integers, layers: Sequence[int]) -> float:
+    """Return the largest change of a no-op's margin over batch shapes and over runs with and without cached positions."""
+    margins = []
+    first = min(layers)
+    for cache, rows_at_once in ((True, engine.rows_at_once), (True, 1), (True, 7), (False, engine.rows_at_once)):
+        other = Engine(engine.model, engine.transcoders, [engine.prompts[p] for p in prompts], rows_at_once=rows_at_once, cache=cache)
+        n = len(prompts)
+        here = np.arange(n)
+        edits = Edits(here, here, np.full(n, first), other.lengths - 1, np.zeros(n, dtype=np.int64), np.full(n, np.nan))
+        margins.append(other.run(edits).margin_after)
+    stacked = np.stack(margins).astype(np.float64)
+    return float((stacked.max(0) - stacked.min(0)).max())
