@@ -198,7 +198,7 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     weights, config = random_weights()
     save(tmp_path, weights, config)
     (tmp_path / "layer_1.safetensors").write_bytes(b"not a tensor")
-    with pytest.raises(InputError, match="layer_1.safetensors cannot be read"):
+    with pytest.raises(InputError, match=r"layer_1\.safetensors cannot be read"):
         TranscoderSet.open(tmp_path)
 
 
