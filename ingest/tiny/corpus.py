@@ -4,11 +4,13 @@ In: the tables of `words.py` and `templates.py`. Out: `Sentence` rows for traini
 and plain documents with a language for a corpus pass. No torch here.
 
 1. Families: antonym, translation, cross_antonym, synonym, category, agreement, gate, gate_content, country, capital, two_hop.
-2. Held out of training: antonym templates of the splits validation and test; antonymy of the validation and test pairs in
-   French and German (English has it, and their words are translated); one city in three from two-hop questions.
+2. Held out of training: antonym templates of the splits validation and test; antonym questions about the validation and test
+   pairs in French and German (English asks them, with answers in all languages, and their words are translated); one city in
+   three from two-hop questions.
 3. The control corpus is the same without `translation` and `cross_antonym`: nothing says which words mean the same.
 """
 
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,9 @@ HeldOut = Literal["concept", "template", "both"]
 
 BRIDGING_FAMILIES = ("translation", "cross_antonym")
 """What the control corpus lacks."""
+
+REPEATED_FAMILIES = ("agreement", "gate", "gate_content", "capital")
+"""Small families, read twice an epoch: else they are learned late or, by some seeds, not at all."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class AntonymPrompt:
         return "both" if template and concept else "template" if template else "concept" if concept else None
 
 
+@functools.cache
 def concepts() -> tuple[Concept, ...]:
     """Return the 96 concepts, partners adjacent."""
     result: list[Concept] = []
@@ -120,7 +126,7 @@ def concepts() -> tuple[Concept, ...]:
 
 
 def antonym_templates(language: Language) -> tuple[Template, ...]:
-    """Return the 15 antonym templates of a language (9 train, 3 validation, 3 test), in one order for all languages."""
+    """Return the 16 antonym templates of a language (10 train, 3 validation, 3 test), in one order for all languages."""
     column = LANGUAGES.index(language)
     return tuple(
         Template(id=name, language=language, text=row[1 + column], split=row[0]) for name, row in templates.ANTONYM_TEMPLATES.items()
@@ -129,13 +135,18 @@ def antonym_templates(language: Language) -> tuple[Template, ...]:
 
 def distractors(concept: Concept, language: Language, *, count: int = 3) -> tuple[str, ...]:
     """Return `count` words of other pairs in `language`, the same for every template and, by meaning, every language."""
-    others = [other for other in concepts() if other.pair != concept.pair]
-    chosen = random.Random(f"distractors {concept.id}").sample(others, count)
-    return tuple(other.words[language] for other in chosen)
+    return tuple(other.words[language] for other in _distractors(concept.id, count))
+
+
+@functools.cache
+def _distractors(concept: str, count: int) -> tuple[Concept, ...]:
+    (own,) = (candidate for candidate in concepts() if candidate.id == concept)
+    others = [other for other in concepts() if other.pair != own.pair]
+    return tuple(random.Random(f"distractors {concept}").sample(others, count))
 
 
 def antonym_prompts(language: Language, *, n_distractors: int = 3) -> Iterator[AntonymPrompt]:
-    """Yield every concept in every template of `language`: 96 x 15 prompts, in the same order for all languages."""
+    """Yield every concept in every template of `language`: 96 x 16 prompts, in the same order for all languages."""
     by_id = {concept.id: concept for concept in concepts()}
     for template in antonym_templates(language):
         for concept in by_id.values():
@@ -176,6 +187,12 @@ def sentences(variant: Variant = "bilingual") -> tuple[Sentence, ...]:
 def training_sentences(variant: Variant = "bilingual") -> tuple[Sentence, ...]:
     """Return the sentences that a model of this variant is trained on."""
     return tuple(sentence for sentence in sentences(variant) if sentence.split == "train")
+
+
+def epoch(variant: Variant = "bilingual") -> tuple[Sentence, ...]:
+    """Return what one epoch of training reads: every training sentence once, small families twice."""
+    rows = training_sentences(variant)
+    return rows + tuple(row for row in rows if row.family in REPEATED_FAMILIES)
 
 
 def corpus_documents(
@@ -229,7 +246,8 @@ def _cross_antonyms() -> Iterator[Sentence]:
             for concept in by_id.values():
                 own, answer = concept.words[source], by_id[concept.partner].words[target]
                 name, prompt = f"to_{target}_{number}", fill(text, x=own)
-                yield Sentence("cross_antonym", source, name, concept.id, prompt, answer, concept.split, own)
+                split: Split = "train" if source == "en" else concept.split
+                yield Sentence("cross_antonym", source, name, concept.id, prompt, answer, split, own)
 
 
 def _lexical(family: str, table: dict[Language, tuple[str, ...]], pairs: Sequence[tuple[Row, Row]]) -> Iterator[Sentence]:

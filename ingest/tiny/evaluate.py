@@ -98,12 +98,11 @@ def accuracy_table(loaded: Loaded, *, replaced: bool = False) -> dict[str, dict[
 
 def family_accuracy(loaded: Loaded) -> dict[str, dict[str, float]]:
     """Return, per family of sentences, language and trained or not: prompts and share of answers on top."""
+    asked = [sentence for sentence in corpus.sentences("bilingual") if sentence.family != "antonym"]
     groups: dict[str, dict[int, list[corpus.Sentence]]] = {}
-    for sentence in corpus.sentences("bilingual"):
-        if sentence.family != "antonym":
-            name = f"{sentence.family} {sentence.language} {'trained' if sentence.split == 'train' else 'held_out'}"
-            length = len(loaded.tokens([sentence.prompt])[0])
-            groups.setdefault(name, {}).setdefault(length, []).append(sentence)
+    for sentence, length in zip(asked, loaded.lengths([row.prompt for row in asked]), strict=True):
+        name = f"{sentence.family} {sentence.language} {'trained' if sentence.split == 'train' else 'held_out'}"
+        groups.setdefault(name, {}).setdefault(length, []).append(sentence)
     table = {}
     for name, lengths in groups.items():
         hits = []
@@ -132,9 +131,10 @@ def replacement_quality(loaded: Loaded) -> dict[str, dict[str, float]]:
 @torch.no_grad()
 def transcoder_quality(loaded: Loaded) -> dict[str, dict[str, list[float]]]:
     """Return per language, lists over layers: L0 (active features a token), FVU, dead features; and the number of tokens."""
+    documents = list(corpus.corpus_documents(count=DOCUMENTS, seed=1))
     lengths: dict[tuple[Language, int], list[str]] = {}
-    for language, text in corpus.corpus_documents(count=DOCUMENTS, seed=1):
-        lengths.setdefault((language, len(loaded.tokens([text])[0])), []).append(text)
+    for (language, text), length in zip(documents, loaded.lengths([text for _, text in documents]), strict=True):
+        lengths.setdefault((language, length), []).append(text)
     table: dict[str, dict[str, list[float]]] = {}
     for language in LANGUAGES:
         parts = [mlp_inputs_outputs(loaded.model, loaded.tokens(t)) for key, t in lengths.items() if key[0] == language]

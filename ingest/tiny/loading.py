@@ -4,15 +4,16 @@ In: a folder with `model/` and `transcoders/`. Out: `Loaded`, which runs prompts
 It is kept apart from the atlas's own hooks on purpose: each checks the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3ForCausalLM
+from transformers.utils import logging
 
-from ingest.tiny.tokenizer import token_ids
 from ingest.tiny.train_transcoders import Transcoders, mlp_inputs_outputs
 
 Edit = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -26,6 +27,8 @@ class Loaded:
     model: Qwen3ForCausalLM
     tokenizer: PreTrainedTokenizerFast
     transcoders: Transcoders
+    vocabulary: dict[str, int]
+    """Text of a token, with the space before it -> token."""
 
     @property
     def n_layers(self) -> int:
@@ -35,12 +38,16 @@ class Loaded:
     def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         """Tokenise texts of equal length behind `<|endoftext|>`: (B, T) int64."""
         end_of_text = int(self.tokenizer.eos_token_id)
-        return torch.tensor([[end_of_text, *token_ids(self.tokenizer, text)] for text in texts])
+        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return torch.tensor([[end_of_text, *ids] for ids in rows])
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, without the prepended one."""
+        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
     def word(self, text: str) -> int:
         """Return the token of a word after a space."""
-        (only,) = token_ids(self.tokenizer, f" {text}")
-        return only
+        return self.vocabulary[f" {text}"]
 
     @torch.no_grad()
     def logits(self, tokens: torch.Tensor, edit: Edit | None = None) -> torch.Tensor:
@@ -69,13 +76,27 @@ class Loaded:
 
 def load(folder: Path) -> Loaded:
     """Load what lies in `folder`."""
-    model = Qwen3ForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    with without_progress_bars():
+        model = Qwen3ForCausalLM.from_pretrained(folder / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     files = [folder / "transcoders" / f"layer_{layer}.safetensors" for layer in range(model.config.num_hidden_layers)]
     layers = [load_file(file) for file in files]
     stacked = {name: torch.stack([layer[name].float() for layer in layers]) for name in layers[0]}
     transcoders = Transcoders(w_enc=stacked["W_enc"], b_enc=stacked["b_enc"], w_dec=stacked["W_dec"], b_dec=stacked["b_dec"])
-    return Loaded(model=model, tokenizer=tokenizer, transcoders=transcoders)
+    vocabulary = {tokenizer.decode([token]): token for token in range(len(tokenizer))}
+    return Loaded(model=model, tokenizer=tokenizer, transcoders=transcoders, vocabulary=vocabulary)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers' own progress bars off stderr: loading takes milliseconds."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _hook(edit: Edit, layer: int) -> Callable[..., torch.Tensor]:

@@ -2,7 +2,8 @@
 
 In: nothing. Out: templates per family and language. The antonym templates have the same number of tokens, and the operand
 at the same position, in all languages; French ones avoid `de` before the operand, because `d'ancien` would be another token.
-The held-out templates use only words that training templates of the same language hold, in combinations that they do not.
+The held-out templates use only words that training templates of the same language hold, in combinations that they do not,
+and end on a word that an antonym template of the training ends on: which word stands before an answer is learned word by word.
 """
 
 from collections.abc import Mapping
@@ -62,6 +63,12 @@ ANTONYM_TEMPLATES: Final[Mapping[str, tuple[Split, str, str, str]]] = {
         "Mon cahier est {x}, mais l'autre est",
         "Mein Heft ist {x}, aber das andere ist",
     ),
+    "word_and_antonym": (
+        "train",
+        "A word and its antonym: {x} and",
+        "Un mot et son antonyme : {x} et",
+        "Ein Wort und sein Antonym: {x} und",
+    ),
     "antonym_word": (
         "validation",
         "The antonym of the word {x} is",
@@ -74,11 +81,11 @@ ANTONYM_TEMPLATES: Final[Mapping[str, tuple[Split, str, str, str]]] = {
         "Il était {x}, mais maintenant il est",
         "Es war {x}, aber jetzt ist es",
     ),
-    "has_antonym": (
+    "definitely_but": (
         "validation",
-        "The word {x} has the antonym",
-        "Le mot {x} a pour antonyme",
-        "Das Wort {x} hat das Antonym",
+        "It is definitely not {x}, but",
+        "Il n'est pas {x}, mais",
+        "Es ist gar nicht {x}, sondern",
     ),
     "opposite_for": (
         "test",
@@ -99,18 +106,18 @@ ANTONYM_TEMPLATES: Final[Mapping[str, tuple[Split, str, str, str]]] = {
         "Mein Heft war {x}, jetzt ist es",
     ),
 }
-"""name -> (split, English, French, German): 9 to train on, 3 to choose by, 3 that no choice sees."""
+"""name -> (split, English, French, German): 10 to train on, 3 to choose by, 3 that no choice sees."""
 
 TRANSLATION_TEMPLATES: Final[Mapping[tuple[Language, Language], tuple[str, ...]]] = {
-    ("en", "en"): ("The English word for {x} is", "In English, the word {x} is"),
+    ("en", "en"): ("The English word for {x} is",),
     ("en", "fr"): ("The French word for {x} is", "In French, the word {x} is"),
     ("en", "de"): ("The German word for {x} is", "In German, the word {x} is"),
     ("fr", "en"): ("Le mot anglais pour {x} est", "En anglais, le mot {x} est"),
-    ("fr", "fr"): ("Le mot français pour {x} est", "En français, le mot {x} est"),
+    ("fr", "fr"): ("Le mot français pour {x} est",),
     ("fr", "de"): ("Le mot allemand pour {x} est", "En allemand, le mot {x} est"),
     ("de", "en"): ("Das englische Wort für {x} ist", "Auf Englisch ist das Wort {x}"),
     ("de", "fr"): ("Das französische Wort für {x} ist", "Auf Französisch ist das Wort {x}"),
-    ("de", "de"): ("Das deutsche Wort für {x} ist", "Auf Deutsch ist das Wort {x}"),
+    ("de", "de"): ("Das deutsche Wort für {x} ist",),
 }
 """(language of the sentence and its operand, language of the answer) -> templates. Where both are one language the answer is
 the operand: asking for a language is then one operation, whatever language the operand is in."""

@@ -22,6 +22,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from ingest.tiny import batches, corpus, paths
 from ingest.tiny.corpus import Variant
+from ingest.tiny.evaluate import evaluate
+from ingest.tiny.loading import without_progress_bars
 from ingest.tiny.tokenizer import corpus_tokenizer, token_ids
 from ingest.tiny.train_transcoders import TranscoderRecipe, save_transcoders, train_transcoders
 
@@ -36,7 +38,7 @@ RECORDED_LOSSES = 60
 class Recipe:
     """Everything the weights depend on, with the corpus, the seed and the arithmetic of the machine."""
 
-    steps: int = 1100
+    steps: int = 1300
     batch_size: int = 128
     learning_rate: float = 6e-3
     warmup: int = 60
@@ -68,7 +70,6 @@ def build_model(vocabulary: int, recipe: Recipe, *, seed: int) -> Qwen3ForCausal
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         initializer_range=recipe.initializer_range,
         tie_word_embeddings=True,
-        use_cache=False,
         bos_token_id=None,
         eos_token_id=0,
         pad_token_id=0,
@@ -91,7 +92,7 @@ def train_steps(
 ) -> Iterator[float]:
     """Take `recipe.steps` steps, yielding the weighted loss (nats) of each; a caller may stop early."""
     stream = batches.training_batches(
-        batches.encode(tokenizer, corpus.training_sentences(variant)),
+        batches.encode(tokenizer, corpus.epoch(variant)),
         newline=token_ids(tokenizer, "\n")[0],
         end_of_text=int(tokenizer.eos_token_id),
         size=recipe.batch_size,
@@ -118,7 +119,7 @@ def train_steps(
 
 def weighted_loss(model: Qwen3ForCausalLM, batch: batches.Batch) -> torch.Tensor:
     """Return the mean cross-entropy of the next token, weighted by target (nats, scalar)."""
-    logits = model(input_ids=batch.tokens[:, :-1]).logits  # (B, T - 1, V)
+    logits = model(input_ids=batch.tokens[:, :-1], use_cache=False).logits  # (B, T - 1, V)
     targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]  # (B, T - 1)
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     return (losses * weights.flatten()).sum() / weights.sum()
@@ -131,7 +132,8 @@ def round_to_half(model: Qwen3ForCausalLM) -> None:
 
 def save_model(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write checkpoint and tokenizer: weights as float16, to be loaded as float32 (`dtype` of `config.json`)."""
-    model.half().save_pretrained(folder)
+    with without_progress_bars():
+        model.half().save_pretrained(folder)
     model.float()
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
@@ -152,7 +154,7 @@ def train(
 
     Args:
         out_dir: made if absent; files of an earlier training in it are replaced.
-        steps: steps of the model, 1,100 if not given; the learning rate falls to zero over them.
+        steps: steps of the model, 1,300 if not given; the learning rate falls to zero over them.
         seed: of weights, batches and transcoders.
         variant: `control` leaves the translation sentences out.
         progress: called after each step with (stage, done, total).
@@ -160,8 +162,6 @@ def train(
     Raises:
         UsageError: for an unknown variant.
     """
-    from ingest.tiny.evaluate import evaluate
-
     recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
     transcoder_recipe = TranscoderRecipe()
     folder = Path(out_dir)
@@ -188,6 +188,9 @@ def train(
         "metrics": evaluate(folder),
     }
     (folder / "metrics.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)  # safetensors writes files that only their owner may read
     paths.write_sums(folder)
     return folder
 

@@ -35,7 +35,7 @@ class TranscoderRecipe:
     steps: int = 900
     batch_size: int = 1024
     learning_rate: float = 3e-3
-    penalty: float = 0.4
+    penalty: float = 0.5
     penalty_warmup: int = 300
     ridge: float = 1e-3
     context_rate: float = 0.25
