@@ -1081,7 +1081,7 @@ comment on table effect is 'one row per intervention and language: the tested su
 comment on column effect.run_id is 'run';
 comment on column effect.intervention is 'intervention, never a control';
 comment on column effect.language is 'language of the prompts, or all';
-comment on column effect.split is 'split, or all';
+comment on column effect.split is 'split, held_out (all but train), or all';
 comment on column effect.control is 'control_kind it is compared with, or none';
 comment on column effect.n_prompts is 'prompts';
 comment on column effect.n_clusters is 'concepts';
@@ -1218,7 +1218,7 @@ comment on column evaluation.behaviour is 'behaviour';
 comment on column evaluation.property is 'e.g. necessity, faithfulness, cpr, directionality';
 comment on column evaluation.computation_type is 'type whose test this is';
 comment on column evaluation.language is 'language, or all';
-comment on column evaluation.split is 'split, or all';
+comment on column evaluation.split is 'split, held_out (all but train), or all';
 comment on column evaluation.reference is 'reference values of non-members';
 comment on column evaluation.error_mode is 'reconstruction error: clean, live or mean';
 comment on column evaluation.x is 'point of a curve: share of nodes kept, strength';

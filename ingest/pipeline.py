@@ -105,8 +105,15 @@ class Workshop:
         return self.kept[stage][name]
 
 
-def run_plan(folder: Path, plan: Plan, *, again: bool = False, progress: Progress | None = None) -> Outcome:
-    """Do what a plan says and what is not done yet.
+def run_plan(
+    folder: Path,
+    plan: Plan,
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+    before_finish: Callable[[], object] | None = None,
+) -> Outcome:
+    """Do what a plan says and what is not done yet; `before_finish` is called before the run becomes visible.
 
     Raises:
         InputError: model, transcoders or behaviours are missing or do not fit.
@@ -136,7 +143,9 @@ def run_plan(folder: Path, plan: Plan, *, again: bool = False, progress: Progres
                 writer.commit(stage, tables)
                 workshop.kept[stage] = tables
             if progress is not None:
-                progress(f"ingest {plan.title}", number + 1, len(stages))
+                progress("stages", number + 1, len(stages))
+        if before_finish is not None:
+            before_finish()
         writer.finish(run_row(workshop), shards=stages)
         return Outcome(writer.run_id, was_complete=False)
 

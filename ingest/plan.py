@@ -19,7 +19,7 @@ from typing import Any
 from atlas.errors import InputError, UsageError
 from ingest.prompts.behaviour import SPLITS
 
-STAGES = ("prompts", "baseline", "activations", "graph", "communities", "interventions", "circuits")
+STAGES = ("prompts", "baseline", "activations", "graph", "communities", "interventions")
 """Stages in order; a plan runs up to `until`."""
 
 
@@ -43,7 +43,7 @@ class Plan:
     """Layers whose features are analysed; empty means all of the transcoder set."""
     max_concepts: int = 0
     """Keep this many concepts a behaviour; 0 keeps all."""
-    until: str = "circuits"
+    until: str = "interventions"
     """Last stage to run."""
     seed: int = 0
     """Base seed of every draw."""
@@ -55,6 +55,8 @@ class Plan:
     """Feature nodes of the prompt-set graph, the strongest by |star_total|."""
     ablated_features: int = 60
     """Features that are ablated one by one."""
+    edited_prompts: int = 600
+    """Prompts of a behaviour that are edited, balanced over languages, splits and concepts."""
     top_features: int = 10
     """Size of the set that is ablated together."""
     control_draws: int = 100
@@ -91,7 +93,7 @@ class Plan:
 
 
 _INTEGER_BOUNDS = {
-    "max_concepts": 0, "graph_features": 1, "ablated_features": 0, "top_features": 1, "control_draws": 0,
+    "max_concepts": 0, "graph_features": 1, "ablated_features": 0, "edited_prompts": 2, "top_features": 1, "control_draws": 0,
     "transfer_concepts": 0, "batch_size": 1,
 }  # fmt: skip
 

@@ -68,10 +68,29 @@ def communities(shop: Workshop) -> Tables:
     return divide(graphs, shop.transcoders, shop.prompts, activation, config, progress=shop.counter("communities"))
 
 
+def interventions(shop: Workshop) -> Tables:
+    """Ablations, patching, steering and injection, each beside its controls."""
+    from ingest.interventions import InterventionConfig
+    from ingest.interventions import interventions as intervene
+
+    plan = shop.plan
+    config = InterventionConfig(
+        ablated_features=plan.ablated_features,
+        max_prompts=plan.edited_prompts,
+        top_features=plan.top_features,
+        control_draws=plan.control_draws,
+        steering=plan.steering,
+        transfer_concepts=plan.transfer_concepts,
+        seed=plan.seed,
+    )
+    return intervene(shop.model, shop.transcoders, shop.prompts, config, progress=shop.counter("interventions"))
+
+
 STAGE_FUNCTIONS: Mapping[str, Callable[[Workshop], Tables]] = {
     "prompts": prompts,
     "baseline": baseline,
     "activations": activations,
     "graph": graph,
     "communities": communities,
+    "interventions": interventions,
 }

@@ -7,7 +7,7 @@ where control not in (
 union all
 select distinct 'effect.split' as place, split as value
 from effect
-where split not in ('all', 'train', 'validation', 'test')
+where split not in ('all', 'held_out', 'train', 'validation', 'test')
 union all
 select distinct 'layer_score.baseline' as place, baseline as value
 from layer_score

@@ -1,0 +1,78 @@
+"""The demo atlas: the embedded bilingual model and, beside it, its negative control, analysed by one plan.
+
+In: a folder. Out: two runs in it. The two models share nothing but the plan, so that each is analysed in a process of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from atlas.folder import Atlas
+from ingest.plan import Plan
+
+Progress = Callable[[str, int, int], None]
+
+BILINGUAL = Plan(
+    name="bilingual",
+    behaviours=("antonyms",),
+    max_concepts=24,
+    graph_features=120,
+    ablated_features=40,
+    edited_prompts=240,
+    control_draws=100,
+    transcoders="embedded:bilingual",
+)
+"""The plan of the demo; the control differs from it in the model and in its gate alone."""
+
+CONTROL = dataclasses.replace(BILINGUAL, name="control", model="embedded:control", transcoders="embedded:control", gate=0.0)
+
+
+def build_demo(folder: Path, progress: Progress | None = None) -> dict[str, str]:
+    """Analyse both models; return run name -> run id. Complete runs are left as they are.
+
+    The bilingual run becomes visible last, so that questions without a run speak of it.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    Atlas.create(folder)
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
+        reports, control_is_visible = manager.Queue(), manager.Event()
+        running = {
+            CONTROL.name: pool.submit(_run, folder, CONTROL, reports, None, control_is_visible),
+            BILINGUAL.name: pool.submit(_run, folder, BILINGUAL, reports, control_is_visible, None),
+        }
+        while not all(future.done() for future in running.values()) or not reports.empty():
+            _relay(reports, progress)
+        return {name: future.result() for name, future in running.items()}
+
+
+def _run(folder: Path, plan: Plan, reports: Any, wait_for: Any, signal: Any) -> str:
+    """Run one plan in this process, sending its progress; show it after `wait_for`, then (in any case) set `signal`."""
+    from ingest.pipeline import run_plan
+
+    def report(stage: str, done: int, total: int) -> None:
+        reports.put((f"{plan.name}: {stage}", done, total))
+
+    try:
+        before_finish = None if wait_for is None else wait_for.wait
+        return run_plan(folder, plan, progress=report, before_finish=before_finish).run_id
+    finally:
+        if signal is not None:
+            signal.set()
+
+
+def _relay(reports: Any, progress: Progress | None) -> None:
+    try:
+        report = reports.get(timeout=0.1)
+    except Empty:
+        return
+    if progress is not None:
+        progress(*report)
