@@ -9,7 +9,7 @@
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
 --   language | varchar | null | only this language, or all for the pooled rows; null is every row
---   split | varchar | all | split of the prompts | all, train, validation, test
+--   split | varchar | all | split of the prompts | all, held_out, train, validation, test
 --   rule | varchar | null | only this rule; null is all | no_op, zero, mean, resample, scale, add, patch, swap, random_direction, error_only, whole_mlp
 --   sound | boolean | true | only interventions not known to be done at the wrong place
 --   top | integer | 1000 | rows at most
