@@ -60,5 +60,5 @@ select
     sign(a.weight) = sign(b.weight) as same_sign
 from this a
 full join that b on b.kind = a.kind and b.source_name = a.source_name and b.target_name = a.target_name
-order by abs(coalesce(a.weight, 0) - coalesce(b.weight, 0)) desc, 1, 2, 3
+order by abs(coalesce(a.weight, 0) - coalesce(b.weight, 0)) desc, kind, source_name, target_name
 limit $top;

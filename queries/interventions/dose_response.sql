@@ -5,7 +5,7 @@
 -- decides: whether an effect is causal in degree, and which strength to steer at
 -- grain: one row per set of members, rule, mode, positions, language and strength
 -- main: effect
--- key: members, rule, mode, positions, language, strength
+-- key: members, mode, positions, language, strength
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
 --   rule | varchar | scale | scale or add | scale, add

@@ -37,7 +37,7 @@ whole as (
     group by rule
 ),
 cells as (
-    select rule, layer, prompt, count(*) as n, avg(effect) as mean
+    select rule, layer, prompt, count(*) as n, avg(effect) as mean, var_pop(effect) * count(*) as squares_within
     from effects
     group by rule, layer, prompt
 ),
@@ -70,9 +70,9 @@ parts as (
 complete as (
     select rule, part, squares, n_groups from parts
     union all
-    select w.rule, 'feature_within_cell' as part, w.squares - p.squares as squares, w.n - p.n_groups as n_groups
-    from whole w
-    join parts p on p.rule = w.rule and p.part = 'prompt_and_layer'
+    select rule, 'feature_within_cell' as part, sum(squares_within) as squares, (sum(n) - count(*))::bigint as n_groups
+    from cells
+    group by rule
 )
 select
     c.rule::varchar as rule,

@@ -38,4 +38,4 @@ select
 from real a
 join real b on a.run_id < b.run_id
 left join common c on c.run_a = a.run_id and c.run_b = b.run_id
-order by a.run_id, b.run_id;
+order by run_a, run_b;

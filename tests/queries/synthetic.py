@@ -585,8 +585,8 @@ def _edge(run: str, kind: str, source: tuple[int, int, int], target: tuple[int, 
 def _edge_details(tables: Tables, run: str, edges: Sequence[Row], language: Mapping[int, str], rng: np.random.Generator) -> None:
     for edge in edges:
         key = {name: edge[name] for name in ("run_id", "graph", "kind", "source", "target")}
-        for name in LANGUAGES:
-            tables["edge_language"].append({**key, "language": name, "n_prompts": 24, "weight": edge["weight"], "sd": 0.4})
+        for name, share in zip(LANGUAGES, (1.2, 0.8), strict=True):
+            tables["edge_language"].append({**key, "language": name, "n_prompts": 24, "weight": share * edge["weight"], "sd": 0.4})
         if edge["kind"] == "star_total" and edge["source"] < 4:
             for prompt in range(0, len(language), 4):
                 weight = edge["weight"] + float(rng.normal(0, 0.5))

@@ -1,0 +1,163 @@
+"""Every question keeps what its header says: parameters, columns, rows, order, golden; and it hears a change of the data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import duckdb
+import pytest
+
+import queries
+from tests.queries import golden, synthetic
+
+NAMES = list(queries.catalogue())
+TOPICS = {"languages", "features", "graphs", "interventions", "behaviours", "circuits", "provenance"}
+
+OTHER_TABLE = {
+    "languages/scores": "feature_score",
+    "provenance/runs": "prompt",
+    "provenance/tables": "run_table",
+    "provenance/same_source": "prompt",
+    "provenance/parameter_sets": "parameter_set",
+    "provenance/claims": "claim",
+    "features/labels": "label",
+    "graphs/summary": "edge",
+    "behaviours/minimal_pairs": "activation_by_prompt",
+    "circuits/summary": "circuit_member",
+}
+"""Table to spoil where it is not the question's main table."""
+SWAPPED = [
+    "languages/bilingual_features",
+    "languages/language_specific",
+    "languages/concept_specific",
+    "languages/bilingual_by_role",
+    "languages/communities",
+    "languages/leaning_nodes",
+    "graphs/edge_languages",
+]
+
+
+def ask(con: duckdb.DuckDBPyConnection, name: str) -> list[tuple[Any, ...]]:
+    return queries.ask(con, name, **queries.question(name).example).rows()
+
+
+def test_there_are_enough_questions_over_all_topics() -> None:
+    assert len(NAMES) >= 45
+    assert {queries.question(name).topic for name in NAMES} == TOPICS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_header_is_true(built: duckdb.DuckDBPyConnection, reordered: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Parameters, columns, golden rows, a unique key that stands in the order, and the same answer from rows in another order."""
+    question, parameters = queries.prepare(built, name, queries.question(name).example)
+    statements = built.extract_statements(question.sql)
+    assert len(statements) == 1
+    assert set(statements[0].named_parameters) == {parameter.name for parameter in question.parameters}
+    described = built.execute(f"describe {question.sql}", parameters).fetchall()
+    assert [(row[0], row[1].lower()) for row in described] == [(column.name, column.type) for column in question.columns]
+
+    assert golden.path(name).exists(), "no golden; `python -m tests.queries.golden` writes them, look at what changed"
+    result = queries.ask(built, name, **question.example)
+    found = golden.summarise(result.rows(), result.columns)
+    assert found["n_rows"] > 0
+    assert found == json.loads(golden.path(name).read_text(encoding="utf-8"))
+
+    table = result.arrow()
+    keys = list(zip(*(map(str, table[column].to_pylist()) for column in question.key), strict=True))
+    assert len(keys) == len(set(keys))
+    order = question.sql[question.sql.rindex("order by") :]
+    assert [column for column in question.key if column not in order] == []
+    assert golden.answer(reordered, name) == found
+
+
+def test_no_golden_is_left_over() -> None:
+    assert {path.name for path in golden.FOLDER.glob("*.json")} == {golden.path(name).name for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def reordered() -> duckdb.DuckDBPyConnection:
+    """The same rows, inserted the other way round."""
+    tables = synthetic.rows()
+    con = duckdb.connect(config={"threads": 1})
+    sorted_tables = ("activation", "activation_by_prompt")
+    synthetic.load(con, {name: rows if name in sorted_tables else rows[::-1] for name, rows in tables.items()})
+    for step in queries.build_steps():
+        step.run(con)
+    return con
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropped_rows_change_the_answer(spoiled: duckdb.DuckDBPyConnection, name: str) -> None:
+    before = ask(spoiled, name)
+    table = OTHER_TABLE.get(name) or queries.question(name).main
+    assert table is not None
+    own = f" where run_id = '{synthetic.RUN}'" if queries.question(name).main == table else ""
+    spoiled.execute(f"delete from {table}{own}")
+    if own:
+        # The run is named: without its rows the question would turn to another one.
+        after = queries.ask(spoiled, name, **{**queries.question(name).example, "run": synthetic.RUN}).rows()
+    else:
+        after = ask(spoiled, name)
+    assert after != before
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+def test_swapped_languages_change_the_answer(built: duckdb.DuckDBPyConnection, name: str) -> None:
+    question = queries.question(name)
+    names = [parameter.name for parameter in question.parameters]
+    swapped = {"language_a": "fr", "language_b": "en"} if "language_a" in names else {"language": "en"}
+    assert queries.ask(built, name, **question.example, **swapped).rows() != ask(built, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("languages/language_profile", "feature_language"),
+        ("languages/bilingual_features", "feature_language"),
+        ("languages/template_artefacts", "prompt"),
+        ("languages/concept_specific", "prompt"),
+        ("languages/bilingual_by_role", "feature_role"),
+        ("languages/communities", "node_language"),
+        ("languages/leaning_nodes", "node_language"),
+        ("graphs/edge_languages", "edge_language"),
+        ("features/l0", "feature_language"),
+        ("behaviours/baseline", "prompt"),
+    ],
+)
+def test_a_renamed_language_changes_the_answer(spoiled: duckdb.DuckDBPyConnection, name: str, table: str) -> None:
+    before = ask(spoiled, name)
+    spoiled.execute(f"update {table} set language = 'de' where language = 'fr'")
+    assert ask(spoiled, name) != before
+
+
+OF_ONE_RUN = [name for name in NAMES if queries.question(name).main and name != "graphs/run_difference"]
+
+
+@pytest.mark.parametrize("name", OF_ONE_RUN)
+def test_another_run_does_not_leak_in(spoiled: duckdb.DuckDBPyConnection, name: str) -> None:
+    before = queries.ask(spoiled, name, **{**queries.question(name).example, "run": synthetic.RUN}).rows()
+    for table in ("activation", "activation_by_prompt", "prompt", "token", "feature", "feature_language", "feature_role"):
+        spoiled.execute(f"delete from {table} where run_id = '{synthetic.OLDER}'")
+    for table in ("feature_score", "layer_score", "node", "edge", "intervention", "outcome", "effect", "evaluation"):
+        spoiled.execute(f"delete from {table} where run_id = '{synthetic.OLDER}'")
+    assert queries.ask(spoiled, name, **{**queries.question(name).example, "run": synthetic.RUN}).rows() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_rows_there_is_no_error(built: duckdb.DuckDBPyConnection, empty: duckdb.DuckDBPyConnection, name: str) -> None:
+    example = queries.question(name).example
+    queries.ask(empty, name, **example)
+    if name in OF_ONE_RUN:
+        rows = queries.ask(built, name, **{**example, "run": synthetic.PUBLISH}).rows()
+        assert all(set(row) <= {None, 0, -1, False} for row in rows)
+
+
+@pytest.fixture(scope="module")
+def empty() -> duckdb.DuckDBPyConnection:
+    """The schema with all build steps done on no rows."""
+    con = duckdb.connect(config={"threads": 1})
+    synthetic.load(con, {})
+    for step in queries.build_steps():
+        step.run(con)
+    return con
