@@ -241,16 +241,16 @@ def supernodes(
     cosine = np.maximum(decoder_cosines(transcoders, layer, feature), 0.0)
     profiles = _cosines(weights)
     active, cluster = _active_tokens(layer, feature, prompts, activation)
-    everywhere = np.ones(active.shape[1])
-    similarity = (cosine + profiles + jaccard(active, everywhere)) / 3
-    group = by_size(_linked(similarity, config.supernode_similarity))
+    together = shared_tokens(active, cluster)
+    n_clusters = len(together)
+
+    def linked(weights: np.ndarray) -> np.ndarray:
+        return _linked((cosine + profiles + jaccard(together, weights)) / 3, config.supernode_similarity)
+
+    group = by_size(linked(np.ones(n_clusters)))
     generator = np.random.default_rng(config.seed)
-    n_clusters = int(cluster.max()) + 1 if len(cluster) else 1
-    runs = []
-    for _ in range(config.supernode_draws):
-        drawn = generator.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters)).astype(np.float64)
-        again = (cosine + profiles + jaccard(active, drawn[cluster])) / 3
-        runs.append(_linked(again, config.supernode_similarity))
+    draws = generator.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=config.supernode_draws)
+    runs = [linked(draw.astype(np.float64)) for draw in draws]
     stability = node_stability(group, runs) if runs else np.ones(len(group))
     return Division(group, modularity(weights, group), mean_rand_index(runs) if runs else 1.0, stability)
 
@@ -290,10 +290,19 @@ def _active_tokens(
     return active[which], np.array([cluster_of.get(int(key) >> 16, 0) for key in tokens], np.int64)
 
 
-def jaccard(active: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted Jaccard (N, N) of sets of tokens (N, tokens); 0 where both are empty."""
-    member = active.astype(np.float64)
-    both = (member * weights) @ member.T
+def shared_tokens(active: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """Count, per cluster of prompts, the tokens that two features share: (clusters, N, N), from active (N, tokens)."""
+    n_clusters = int(cluster.max()) + 1 if len(cluster) else 1
+    counts = np.zeros((n_clusters, len(active), len(active)))
+    for number in range(n_clusters):
+        member = active[:, cluster == number].astype(np.float32)  # counts below 2^24 are exact
+        counts[number] = member @ member.T
+    return counts
+
+
+def jaccard(together: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the Jaccard (N, N) of sets of tokens from counts (clusters, N, N), each cluster as often as its weight; 0 for empty sets."""
+    both = np.tensordot(weights, together, axes=1)
     size = np.diagonal(both)
     either = size[:, None] + size[None, :] - both
     return np.asarray(np.divide(both, either, out=np.zeros_like(both), where=either > 0))

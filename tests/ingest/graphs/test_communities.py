@@ -21,6 +21,7 @@ from ingest.graphs.communities import (
     louvain_consensus,
     modularity,
     node_stability,
+    shared_tokens,
 )
 from ingest.graphs.edges import EdgeConfig, edges
 from ingest.quality import QualityConfig
@@ -106,12 +107,12 @@ def test_isolated_nodes_are_groups_of_their_own() -> None:
     assert np.bincount(louvain_consensus(np.zeros((3, 3)), CommunityConfig()).group).tolist() == [1, 1, 1]
 
 
-def test_weighted_jaccard_equals_counting_repeated_tokens() -> None:
+def test_jaccard_of_a_draw_equals_counting_repeated_tokens() -> None:
     generator = np.random.default_rng(2)
     active = generator.random((4, 12)) < 0.4
-    times = generator.integers(0, 3, 12)
-    repeated = np.repeat(active, times, axis=1)
-    found = jaccard(active, times.astype(float))
+    cluster, times = np.repeat(np.arange(4), 3), np.array([2, 0, 1, 3])
+    repeated = np.repeat(active, times[cluster], axis=1)
+    found = jaccard(shared_tokens(active, cluster), times.astype(float))
     for i in range(4):
         for j in range(4):
             either = (repeated[i] | repeated[j]).sum()

@@ -182,7 +182,7 @@ def test_star_edges_equal_autograd(
         leaves = {k: torch.zeros(len(prompt.token_ids), 32, dtype=torch.float64, requires_grad=True) for k in LAYERS}
         direct = torch.autograd.grad(_frozen_margin(plain, prompt, leaves), list(leaves.values()))
         hooks = [
-            block.mlp.register_forward_hook(lambda m, i, o, k=k: o + leaves[k]) for k, block in enumerate(plain.model.layers)
+            block.mlp.register_forward_hook(lambda m, i, o, leaf=leaves[k]: o + leaf) for k, block in enumerate(plain.model.layers)
         ]
         logits = plain(torch.tensor([prompt.token_ids])).logits[0, -1]
         for hook in hooks:
@@ -209,17 +209,13 @@ def test_unexplained_share_equals_brute_force(
 ) -> None:
     plain = plain_copy(model)
     error_sum = feature_sum = 0.0
+    seen: dict[str, Tensor] = {}
+    for k, block in enumerate(plain.model.layers):
+        block.mlp.register_forward_hook(lambda m, i, o, k=k: seen.update({f"in{k}": i[0][0], f"out{k}": o[0]}))
     for prompt in prompts.prompts:
         leaves = {k: torch.zeros(len(prompt.token_ids), 32, dtype=torch.float64, requires_grad=True) for k in LAYERS}
         gradients = torch.autograd.grad(_frozen_margin(plain, prompt, leaves), list(leaves.values()))
-        seen: dict[str, Tensor] = {}
-        hooks = [
-            block.mlp.register_forward_hook(lambda m, i, o, k=k: seen.update({f"in{k}": i[0][0], f"out{k}": o[0]}))
-            for k, block in enumerate(plain.model.layers)
-        ]
         plain(torch.tensor([prompt.token_ids]))
-        for hook in hooks:
-            hook.remove()
         for k in LAYERS:
             w = weights[k]
             from_features = torch.relu(seen[f"in{k}"] @ w["W_enc"].T + w["b_enc"]) @ w["W_dec"]
@@ -323,8 +319,12 @@ def test_nodes_are_the_most_influential_in_any_language(
             own = [p.prompt for p in prompts.prompts if p.language == language]
             means.append(sum(abs(values.get(p, 0.0)) for p in own) / len(own))
         influence[name] = max(means)
-    counts = {name: [sum(p.prompt in v for p in prompts.prompts if p.language == lang) for lang in ("en", "fr")] for name, v in totals.items()}
-    frequent = [name for name in influence if max(counts[name]) / 12 >= CONFIG.min_frequency]
+    frequent = [
+        name
+        for name, values in totals.items()
+        if max(sum(p.prompt in values for p in prompts.prompts if p.language == own) for own in ("en", "fr")) / 12
+        >= CONFIG.min_frequency
+    ]
     best = sorted(frequent, key=lambda name: -influence[name])[:60]
     assert list(_feature_nodes(tables)) == best
 
