@@ -1,4 +1,5 @@
--- activation_by_prompt is sorted by prompt, position, layer, feature within a run, each key once, and has as many rows as activation.
+-- activation_by_prompt is sorted by prompt, position, layer, feature within a run, a run stands in one piece, and it has as many rows as
+-- activation.
 with beside as (
     select
         run_id,
@@ -10,6 +11,12 @@ with beside as (
 select run_id, key::varchar as problem
 from beside
 where run_before = run_id and key_before >= key
+union all
+select run_id, 'in ' || count(*) || ' pieces' as problem
+from beside
+where run_before is distinct from run_id
+group by run_id
+having count(*) > 1
 union all
 select coalesce(a.run_id, b.run_id) as run_id, 'rows: ' || coalesce(a.n, 0) || ' and ' || coalesce(b.n, 0) as problem
 from (select run_id, count(*) as n from activation group by run_id) a

@@ -1,4 +1,4 @@
--- activation is sorted by layer, feature, prompt, position within a run, each key once: in a rising order no key can stand twice.
+-- activation is sorted by layer, feature, prompt, position within a run, and a run stands in one piece: so no key can stand twice.
 with beside as (
     select
         run_id,
@@ -7,7 +7,13 @@ with beside as (
         lag((layer, feature, prompt, position)) over () as key_before
     from activation
 )
-select run_id, key
+select run_id, key::varchar as problem
 from beside
 where run_before = run_id and key_before >= key
+union all
+select run_id, 'in ' || count(*) || ' pieces' as problem
+from beside
+where run_before is distinct from run_id
+group by run_id
+having count(*) > 1
 limit 20;

@@ -987,6 +987,9 @@ def _imported(tables: Tables) -> None:
             "operand": "hot",
         }
     )
+    tables["reference_baseline"].append(
+        {"run_id": IMPORTED, "prompt": 0, "source": "baseline.csv", "model": "another model", "margin": 2.0, "correct": True}
+    )
     tables["intervention"].append(
         {
             "run_id": IMPORTED,
