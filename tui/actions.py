@@ -21,6 +21,8 @@ SCREENS = {
     "compare": ("0", "Compare", "Two runs or two languages side by side."),
 }
 """Screens by name: key, title, purpose."""
+SHORT = {"overview": "Over", "features": "Table", "interventions": "Int", "queries": "Quer", "claims": "Claim"}
+"""Titles where there is little room; the others are cut to four letters."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ _GO = tuple(Action(f"go_{name}", key, title, purpose, arguments=(("screen", name
 
 ACTIONS: tuple[Action, ...] = (
     *_GO,
-    Action("open", "", "Open", "Open what is under the cursor (enter, or a click on the cursor's row)."),
+    Action("open", "", "Open", "Open what is under the cursor (enter, or a click on the cursor's row).", journal=False),
     Action("back", "backspace", "Back", "Return to where you were before."),
     Action(
         "filter",
@@ -76,11 +78,18 @@ ACTIONS: tuple[Action, ...] = (
         "Sort",
         "Sort by the column under the cursor: descending, ascending, natural (arrow keys choose the column).",
         ("features", "prompts", "interventions", "queries", "console", "claims", "compare"),
+        asks=True,
         footer=True,
     ),
     Action("jump", "o", "Jump", "Jump to L20_F1454, qwen3-4b/20-transcoder-hp/1454 or 20_1454_7.", footer=True, asks=True),
     Action(
-        "star", "full_stop", "Star", "Star the feature, or take its star off.", ("features", "feature", "prompts", "graph"), footer=True
+        "star",
+        "full_stop",
+        "Star",
+        "Star the feature, or take its star off.",
+        ("features", "feature", "prompts", "graph"),
+        asks=True,
+        footer=True,
     ),
     Action(
         "label", "l", "Label", "Write a label for the feature; saved at once.", ("features", "feature", "graph"), footer=True, asks=True
@@ -96,12 +105,25 @@ ACTIONS: tuple[Action, ...] = (
         "Compare the prompt with its pair (a translation, a minimal pair), feature by feature.",
         ("prompts",),
         footer=True,
+        asks=True,
     ),
-    Action("kinds", "x", "Kinds", "Show one kind of edges, the next, or all together.", ("graph",), footer=True),
-    Action("threshold", "minus,plus", "Threshold", "Hide weaker edges, or show more of them.", ("graph",), asks=True),
-    Action("groups", "u", "Groups", "Show communities, supernodes, or neither.", ("graph",)),
-    Action("part", "v", "Part", "Interventions, dose-response, circuits or transfers in turn.", ("interventions",), footer=True),
-    Action("mode", "v", "Mode", "Compare runs or languages: features, scores, nodes or edges.", ("compare",), footer=True, asks=True),
+    Action("kinds", "x", "Kinds", "Show one kind of edges, the next, or all together.", ("graph",), footer=True, asks=True),
+    Action(
+        "threshold",
+        "minus",
+        "Threshold",
+        "Hide edges below a share of the strongest one: none, 5, 10, 20, 50 %.",
+        ("graph",),
+        footer=True,
+        asks=True,
+    ),
+    Action("groups", "u", "Groups", "Show communities, supernodes, or neither.", ("graph",), asks=True),
+    Action(
+        "part", "v", "Part", "Effects, dose-response, circuits, transfer or bridges in turn.", ("interventions",), footer=True, asks=True
+    ),
+    Action(
+        "mode", "v", "Mode", "Two languages or two runs: scores, features, nodes, edges, in turn.", ("compare",), footer=True, asks=True
+    ),
     Action(
         "ask",
         "ctrl+j,f5",

@@ -224,7 +224,10 @@ class Browser(App[None]):
 
     async def do_star(self, feature: str | None = None) -> None:
         """Star a feature or take its star off; safe on disk when this returns."""
-        layer, number = parse_feature(feature) if feature else self._feature()
+        if feature is None:
+            await self.perform("star", feature=feature_name(*self._feature()))
+            return
+        layer, number = parse_feature(feature)
         done = await self.session.write("star", layer, number).result()
         await self._written(f"{feature_name(layer, number)} {done}")
 

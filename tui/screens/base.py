@@ -257,18 +257,24 @@ class AtlasScreen(Screen[None]):
         """Sort by the clicked head."""
         event.stop()
         event.table.focus()
-        await self.browser.perform("sort", column=event.column)
+        await self.browser.perform("sort", column=event.column, table=event.table.id)
 
     @on(TabLine.Chosen)
     async def tab_chosen(self, event: TabLine.Chosen) -> None:
         """Go to the clicked screen."""
         await self.browser.perform(f"go_{event.screen_name}")
 
-    def do_sort(self, column: str | None = None) -> None:
-        """Sort the focused table in memory; tables that are not in memory override this."""
-        table = self.focused if isinstance(self.focused, PagedTable) else next(iter(self.tables()), None)
-        if table is not None and table.columns:
-            table.sort(column or table.columns[table.column].name)
+    async def do_sort(self, column: str | None = None, table: str | None = None) -> None:
+        """Sort a table that is in memory; tables that are not override this."""
+        here = self.query_one(f"#{table}", PagedTable) if table else self.focused
+        if not isinstance(here, PagedTable):
+            here = next(iter(self.tables()), None)
+        if here is None or not here.columns:
+            return
+        if column is None:
+            await self.browser.perform("sort", column=here.columns[here.column].name, table=here.id)
+            return
+        here.sort(column)
 
     def help_lines(self) -> list[tuple[str, str]]:
         """Return (keys, text) of this screen for help."""

@@ -121,13 +121,16 @@ class FeaturesScreen(AtlasScreen):
         """Open the feature under the cursor."""
         row = await self.table.row_here()
         if row is not None:
-            await self.browser.show("feature", {"layer": row[1], "feature": row[2]})
+            await self.browser.perform("jump", feature=feature_name(row[1], row[2]))
 
-    def do_sort(self, column: str | None = None) -> None:
+    async def do_sort(self, column: str | None = None, table: str | None = None) -> None:
         """Sort by a column: descending, ascending, natural."""
         if not self.table.columns:
             return
-        name = column or self.table.columns[self.table.column].name
+        if column is None:
+            await self.browser.perform("sort", column=self.table.columns[self.table.column].name)
+            return
+        name = column
         if name == "star":
             self.status.say("stars are filtered, not sorted: / starred")
             return

@@ -135,7 +135,7 @@ class QueriesScreen(AtlasScreen):
         self.result.fill([], (), message="")
         self.add_class("open")
         self.result.focus()
-        await self.browser.perform("ask", question=question.name, parameters=self.form.values())
+        await self._ask(question.name, self.form.values())
 
     async def do_open(self) -> None:
         """Open the question, or what the row speaks of."""

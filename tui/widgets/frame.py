@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.actions import SCREENS
+from tui.actions import SCREENS, SHORT
 from tui.columns import Part
 from tui.text import fit, safe, width
 from tui.widgets.styles import CLASSES, CSS, styled
@@ -42,7 +42,7 @@ class TabLine(Widget):
         roomy = sum(width(title) + 3 for _, title, _ in SCREENS.values()) <= self.size.width
         tabs = []
         for name, (key, title, _) in SCREENS.items():
-            text = title if roomy or name == self.current else title[:4]
+            text = title if roomy or name == self.current else SHORT.get(name, title[:4])
             tabs.append((name, f" {key} {text}" if name != self.current else f"▐{key} {text}▌"))
         return tabs
 
