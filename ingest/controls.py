@@ -59,7 +59,7 @@ class Draws:
     n_pool: int
     """Distinct features that controls were drawn from."""
     distinct_sets: float
-    """Number of distinct sets there are (an upper bound where they are too many to count)."""
+    """Number of distinct sets there are (an upper bound where they are too many to count); those drawn where pools are used up."""
     unmatched: tuple[FeatureKey, ...]
     """Features without a candidate; they stay as they are out of every draw."""
 
@@ -157,7 +157,7 @@ def draw_sets(features: Sequence[FeatureKey], pools: Mapping[FeatureKey, Pool], 
             break
         chosen = _one_draw(candidates, generator)
         seen.setdefault(frozenset(chosen), chosen)
-    return Draws(tuple(seen.values()), n_pool, distinct, unmatched)
+    return Draws(tuple(seen.values()), n_pool, max(distinct, float(len(seen))), unmatched)
 
 
 def count_distinct(candidates: Sequence[Sequence[FeatureKey]]) -> tuple[float, list[tuple[FeatureKey, ...]] | None]:

@@ -1,0 +1,548 @@
+"""Interventions against hand-written hooks on plain transformers, against the reference's three modes, and against their own promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from atlas.errors import InputError, ModelError, UsageError
+from atlas.schema import arrow_schema
+from ingest.intervene.activity import activity, slopes
+from ingest.intervene.battery import make_scene, shared_features
+from ingest.intervene.edits import Edits
+from ingest.intervene.engine import MODES, Engine, Read
+from ingest.intervene.measure import Job, noise_floor, run_jobs
+from ingest.intervene.rules import Intervention, build_edits
+from ingest.interventions import InterventionConfig, choose_prompts, run_battery
+from ingest.model import LanguageModel, load_model
+from ingest.prompts import Answer, Prompt, PromptSet
+from ingest.transcoder import TranscoderSet
+from tests.ingest.random_world import plain_copy, plain_margin, random_model, random_prompts, random_transcoders
+
+LAYERS = 3
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return random_model(n_layers=LAYERS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("transcoders")
+    random_transcoders(path, n_layers=LAYERS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def transcoders(folder: Path) -> TranscoderSet:
+    return TranscoderSet.open(folder)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> PromptSet:
+    """Concepts 0 to 3 are of the train split in template 0; everything in template 1 is held out."""
+    made = random_prompts(n_concepts=6)
+    changed = [
+        dataclasses.replace(
+            p, split="test" if p.template == "template1" else "train", held_out="template" if p.template == "template1" else None
+        )
+        for p in made.prompts
+    ]
+    return dataclasses.replace(made, prompts=tuple(changed))
+
+
+@pytest.fixture(scope="module")
+def engine(model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet) -> Engine:
+    return Engine(model, transcoders, prompts.prompts)
+
+
+def edits_of(rows: list[tuple[int, list[tuple[int, int, int, float]]]]) -> Edits:
+    """Build edits from (prompt, [(layer, position, feature, value)])."""
+    members = [(row, *member) for row, (_, listed) in enumerate(rows) for member in listed]
+    columns = [np.array(column) for column in zip(*members, strict=True)]
+    return Edits(np.array([prompt for prompt, _ in rows]), columns[0], columns[1], columns[2], columns[3], columns[4].astype(float))
+
+
+def by_hooks(model: LanguageModel, folder: Path, prompt: Prompt, members: list[tuple[int, int, int, float]]) -> float:
+    """The margin of a plain transformers model whose MLP outputs are edited by hooks: the obvious way."""
+    plain = plain_copy(model)
+    for layer, block in enumerate(plain.model.layers):
+        weights = load_file(folder / f"layer_{layer}.safetensors")
+        own = [member for member in members if member[0] == layer]
+
+        block.mlp.register_forward_hook(edit_hook(weights, own))
+    return plain_margin(plain, prompt)
+
+
+def edit_hook(weights: dict[str, torch.Tensor], own: list[tuple[int, int, int, float]]) -> Callable[..., torch.Tensor]:
+    """Add (a' - a) W_dec to an MLP's output, a from its current input."""
+
+    def hook(_module: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        changed = output.clone()
+        for _, position, feature, value in own:
+            current = torch.relu(inputs[0][0, position] @ weights["W_enc"][feature] + weights["b_enc"][feature])
+            changed[0, position] += (value - current) * weights["W_dec"][feature]
+        return changed
+
+    return hook
+
+
+def random_rows(engine: Engine, n: int, *, seed: int, members: int = 1) -> list[tuple[int, list[tuple[int, int, int, float]]]]:
+    generator = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n):
+        prompt = int(generator.integers(len(engine.prompts)))
+        listed = {
+            (int(generator.integers(LAYERS)), int(generator.integers(1, engine.lengths[prompt])), int(generator.integers(96)))
+            for _ in range(members)
+        }
+        rows.append((prompt, [(*key, float(generator.choice([0.0, 1.5, 3.0]))) for key in sorted(listed)]))
+    return rows
+
+
+# ---- the engine -------------------------------------------------------------------------------------------------
+
+
+def test_ablation_equals_a_hand_written_forward_pass(engine: Engine, model: LanguageModel, folder: Path) -> None:
+    rows = random_rows(engine, 12, seed=1)
+    got = engine.run(edits_of(rows))
+    for row, (prompt, members) in enumerate(rows):
+        item = engine.prompts[prompt]
+        assert got.margin_before[row] == pytest.approx(plain_margin(plain_copy(model), item), abs=1e-4)
+        assert got.margin_after[row] == pytest.approx(by_hooks(model, folder, item, members), abs=1e-4)
+
+
+def test_several_layers_at_once_use_current_activations(engine: Engine, model: LanguageModel, folder: Path) -> None:
+    rows = random_rows(engine, 6, seed=2, members=12)
+    got = engine.run(edits_of(rows))
+    expected = [by_hooks(model, folder, engine.prompts[prompt], members) for prompt, members in rows]
+    assert got.margin_after == pytest.approx(np.array(expected), abs=1e-4)
+    assert np.abs(got.effect).max() > 0.01
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_op_is_exactly_zero(engine: Engine, mode: str) -> None:
+    rows = [(prompt, [(*member[:3], np.nan) for member in members]) for prompt, members in random_rows(engine, 40, seed=3, members=3)]
+    busy = random_rows(engine, 40, seed=4, members=3)
+    got = engine.run(edits_of([row for pair in zip(rows, busy, strict=True) for row in pair]), mode=mode, frozen_layers=(1,))  # type: ignore[arg-type]
+    assert (got.effect[::2] == 0).all()
+    assert (got.kl[::2] == 0).all()
+    assert (got.n_edited[::2] == 0).all()
+    assert np.abs(got.effect[1::2]).max() > 0.01
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_results_do_not_depend_on_batches_or_cached_positions(
+    model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet, mode: str
+) -> None:
+    base = Engine(model, transcoders, prompts.prompts)
+    edits = edits_of(random_rows(base, 60, seed=5, members=4))
+    expected = base.run(edits, mode=mode, frozen_layers=(0, 2))  # type: ignore[arg-type]
+    for options in ({"rows_at_once": 7}, {"cache": False}, {"prompts_at_once": 5}, {"rows_at_once": 1, "cache": False}):
+        other = Engine(model, transcoders, prompts.prompts, **options).run(edits, mode=mode, frozen_layers=(0, 2))  # type: ignore[arg-type]
+        assert other.margin_after == pytest.approx(expected.margin_after, abs=1e-4)
+        assert other.kl == pytest.approx(expected.kl, abs=1e-4)
+        assert (other.n_edited == expected.n_edited).all()
+
+
+def test_padding_and_neighbours_in_the_batch_change_nothing(model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet) -> None:
+    short = next(p for p in prompts.prompts if len(p.token_ids) == 6)
+    members = [(0, 3, 5, 2.0), (2, 5, 7, 0.0)]
+    alone = Engine(model, transcoders, [short]).run(edits_of([(0, members)]))
+    padded = Engine(model, transcoders, prompts.prompts).run(edits_of([(short.prompt, members)] * 3))
+    assert padded.margin_after == pytest.approx(np.repeat(alone.margin_after, 3), abs=1e-4)
+
+
+def test_two_threads_equal_one(engine: Engine) -> None:
+    edits = edits_of(random_rows(engine, 50, seed=6, members=3))
+    one = engine.run(edits)
+    torch.set_num_threads(2)
+    try:
+        two = engine.run(edits)
+    finally:
+        torch.set_num_threads(1)
+    assert two.margin_after == pytest.approx(one.margin_after, abs=1e-4)
+
+
+def test_direct_interventions_match_the_linear_prediction(engine: Engine) -> None:
+    rows = random_rows(engine, 10, seed=9)
+    clean = activity(engine)
+    tokens = np.tile(np.arange(60), (10, 1))
+    scaled = {
+        factor: [(prompt, [(*member[:3], member[3] * factor + 4.0) for member in members]) for prompt, members in rows]
+        for factor in (0, 1, 2)
+    }
+    logits = {
+        factor: engine.run(edits_of(edited), mode="direct", tokens=tokens).logit_after.astype(float) for factor, edited in scaled.items()
+    }
+    free = engine.run(edits_of(scaled[2]), tokens=tokens).logit_after.astype(float)
+    # Everything frozen, logits are affine in the target value; recomputed, they are not.
+    assert logits[2] - logits[1] == pytest.approx(logits[1] - logits[0], abs=2e-4)
+    assert np.abs(logits[2] - logits[0]).max() > 0.1
+    assert np.abs(free - logits[2]).max() > 0.1
+    for row, (prompt, members) in enumerate(rows):
+        layer, position, feature, _ = members[0]
+        if position == engine.prompts[prompt].decision_position and layer == LAYERS - 1:
+            change = 4.0 - float(clean.values(*(np.array([x]) for x in (layer, prompt, position, feature)))[0])
+            captured = engine.model.capture(torch.tensor([engine.prompts[prompt].token_ids]), denominators=True)
+            r = captured.denominators["final", LAYERS][0, -1]
+            read = engine.model.final_norm.forward(engine.transcoders.decoder(layer)[feature] * change, r)
+            before = engine.model.logits(captured.final[0, -1])
+            assert logits[0][row] == pytest.approx((before + engine.model.unembedding @ read).numpy(), abs=2e-4)
+
+
+@pytest.mark.parametrize("layer", range(LAYERS))
+def test_finite_differences_equal_star_total_in_every_layer(tmp_path: Path, layer: int) -> None:
+    model = random_model(n_layers=LAYERS, dtype=torch.float64)
+    transcoders = random_transcoders(tmp_path, n_layers=LAYERS, dtype="float64")
+    engine = Engine(model, transcoders, random_prompts(n_concepts=3).prompts)
+    clean = activity(engine)
+    at = np.random.default_rng(layer).permutation(np.flatnonzero(clean.layer == layer))[:100]
+    where = (clean.layer[at], clean.prompt[at], clean.position[at], clean.feature[at])
+    star = slopes(engine, *where) * clean.value[at]
+    step = 1e-2  # margins are stored in float32
+    rows = np.arange(len(at))
+    up, down = (
+        engine.run(Edits(where[1], rows, where[0], where[2], where[3], clean.value[at] * factor)).margin_after.astype(np.float64)
+        for factor in (1 + step, 1 - step)
+    )
+    agree = np.abs((up - down) / (2 * step) - star) <= 1e-3 + 0.02 * np.abs(star)
+    assert agree.mean() >= 0.97
+    assert np.abs(star).max() > 0.01
+
+
+def test_integrated_gradients_add_up_to_the_effect(engine: Engine) -> None:
+    edits = edits_of(random_rows(engine, 12, seed=8, members=3))
+    steps = [(i + 0.5) / 64 for i in range(64)]
+    got = engine.run(edits, strengths=steps)
+    # The margin's maximum over contrasts has kinks, where the midpoint rule is off by a step.
+    assert np.median(np.abs(got.slope - got.effect)) < 2e-3
+    assert got.slope == pytest.approx(got.effect, abs=0.1)
+
+
+def test_read_activations_equal_a_dense_encoding(engine: Engine, transcoders: TranscoderSet) -> None:
+    reads = [Read(2, 7), Read(1, 4, "content"), Read(2, 9, "content")]
+    prompt = 1
+    item = engine.prompts[prompt]
+    got = engine.run(edits_of([(prompt, [(0, item.content_positions[0], 3, 5.0)])]), reads=reads)
+
+    def edit(layer: int, mlp_in: torch.Tensor, mlp_out: torch.Tensor) -> torch.Tensor:
+        if layer != 0:
+            return mlp_out
+        out = mlp_out.clone()
+        position = item.content_positions[0]
+        change = 5.0 - transcoders.encode(0, mlp_in[:, position])[:, 3]
+        out[:, position] += change[:, None] * transcoders.decoder(0)[3]
+        return out
+
+    edited = engine.model.capture(torch.tensor([item.token_ids]), edit=edit)
+    clean = engine.model.capture(torch.tensor([item.token_ids]))
+    for place, read in enumerate(reads):
+        position = item.decision_position if read.role == "decision" else item.content_positions[-1]
+        for captured, values in ((clean, got.read_before), (edited, got.read_after)):
+            expected = float(transcoders.encode(read.layer, captured.mlp_in[read.layer][0, position])[read.feature])
+            assert values[0, place] == pytest.approx(expected, abs=1e-4)
+
+
+def reference_prompt(tokens: list[int]) -> Prompt:
+    template = random_prompts(n_concepts=1).prompts[0]
+    return dataclasses.replace(
+        template, prompt=0, token_ids=tuple(tokens), content_positions=(2,), answers=(Answer("correct", "a", 3), Answer("contrast", "b", 7))
+    )
+
+
+@pytest.mark.parametrize(("mode", "name"), [("direct", "direct"), ("frozen_attention", "frozen_attn"), ("free", "free")])
+def test_modes_equal_the_reference(shared_data: Path, mode: str, name: str) -> None:
+    folder = shared_data / "attribution_reference"
+    if not folder.is_dir():
+        pytest.skip("the shared data folder has no attribution_reference")
+    saved = np.load(folder / "prompt1.npz")
+    members = [
+        (layer, position, feature, value)
+        for layer, position, feature, value in json.loads((folder / "prompt1_interventions.json").read_text())
+    ]
+    engine = Engine(
+        load_model(folder / "model"), TranscoderSet.open(folder / "transcoders"), [reference_prompt(saved["input_tokens"].tolist())]
+    )
+    got = engine.run(edits_of([(0, members)]), mode=mode, tokens=np.arange(200)[None])  # type: ignore[arg-type]
+    assert got.logit_after[0] == pytest.approx(saved[f"iv_logits_{name}"], abs=1e-4)
+    others = {"direct", "frozen_attn", "free"} - {name}
+    # Stale activations or a wrong mode are wrong by far more than this tolerance.
+    assert all(np.abs(got.logit_after[0] - saved[f"iv_logits_{other}"]).max() > 1e-2 for other in others)
+
+
+# ---- rules ------------------------------------------------------------------------------------------------------
+
+
+def build(engine: Engine, work: Intervention, prompts: list[int], sources: list[int] | None = None) -> Edits:
+    return build_edits(engine, activity(engine), work, np.array(prompts), np.array(sources or [-1] * len(prompts)))
+
+
+def test_rules_give_absolute_targets(engine: Engine) -> None:
+    clean = activity(engine)
+    at = int(np.flatnonzero(clean.at_decision())[0])
+    layer, prompt, feature, value = int(clean.layer[at]), int(clean.prompt[at]), int(clean.feature[at]), float(clean.value[at])
+    sets = {None: ((layer, feature),)}
+
+    def target(rule: str, **options: object) -> float:
+        return float(build(engine, Intervention("x", rule, sets, **options), [prompt]).value[0])  # type: ignore[arg-type]
+
+    assert target("zero") == 0
+    assert np.isnan(target("no_op"))
+    assert target("scale", strength=2.0) == pytest.approx(2 * value)
+    assert target("add", strength=3.0, values={(layer, feature): 0.5}) == pytest.approx(value + 1.5)
+    assert target("mean", values={(layer, feature): 0.25}) == 0.25
+    other = next(p for p in range(len(engine.prompts)) if p != prompt)
+    patched = build(engine, Intervention("x", "patch", sets), [other], [prompt])
+    assert patched.value[0] == pytest.approx(value)
+    assert patched.position[0] == engine.prompts[other].decision_position
+
+
+def test_swap_sets_the_source_and_zeros_the_rest_of_the_union(engine: Engine) -> None:
+    clean = activity(engine)
+    own = clean.feature[clean.at_decision() & (clean.prompt == 0) & (clean.layer == 1)].tolist()
+    source = next(i for i, p in enumerate(engine.prompts) if p.concept != engine.prompts[0].concept)
+    there = clean.feature[clean.at_decision() & (clean.prompt == source) & (clean.layer == 1)].tolist()[:2]
+    sets = {engine.prompts[0].concept: tuple((1, f) for f in own), engine.prompts[source].concept: tuple((1, f) for f in there)}
+    edits = build(engine, Intervention("x", "swap", sets), [0], [source])
+    assert set(edits.feature.tolist()) == set(own) | set(there)
+    taken = np.isin(edits.feature, there)
+    assert (edits.value[taken] > 0).all()
+    expected = clean.values(
+        edits.layer, np.full(len(edits.layer), source), np.full(len(edits.layer), engine.prompts[source].decision_position), edits.feature
+    )
+    assert edits.value[taken] == pytest.approx(expected[taken])
+    assert (edits.value[~taken] == 0).all()
+
+
+def test_positions_correspond_by_role(engine: Engine) -> None:
+    long = next(i for i, p in enumerate(engine.prompts) if len(p.token_ids) == 8)
+    short = next(i for i, p in enumerate(engine.prompts) if len(p.token_ids) == 6)
+    work = Intervention("x", "patch", {None: ((0, 1),)}, positions="all")
+    edits = build(engine, work, [long], [short])
+    assert edits.position.tolist() == list(range(1, 8))
+    content = build(engine, dataclasses.replace(work, positions="content"), [long], [short])
+    assert content.position.tolist() == list(engine.prompts[long].content_positions)
+
+
+@pytest.mark.parametrize("rule", ["error_only", "whole_mlp", "random_direction"])
+def test_controls_equal_their_definition(engine: Engine, transcoders: TranscoderSet, rule: str) -> None:
+    prompt, source, layer = 0, 3, 1
+    work = Intervention("x", rule, {None: ((layer, 5), (layer, 6))}, base_rule="patch", seed=7)  # type: ignore[arg-type]
+    edits = build(engine, work, [prompt], [source])
+    got = engine.run(edits)
+    item, other = engine.prompts[prompt], engine.prompts[source]
+    clean, there = (engine.model.capture(torch.tensor([p.token_ids])) for p in (item, other))
+    if rule == "random_direction":
+        features = engine.run(dataclasses.replace(edits, direction=None))
+        assert got.delta_norm == pytest.approx(features.delta_norm, rel=1e-4)
+        assert got.margin_after[0] != pytest.approx(features.margin_after[0], abs=1e-5) or features.delta_norm[0] == 0
+        return
+    change = there.mlp_out[layer][0, -1] - clean.mlp_out[layer][0, -1]
+    if rule == "error_only":
+        change -= transcoders.reconstruct(layer, there.mlp_in[layer][0, -1:])[0]
+        change += transcoders.reconstruct(layer, clean.mlp_in[layer][0, -1:])[0]
+    edited = engine.model.capture(
+        torch.tensor([item.token_ids]),
+        edit=lambda number, _x, out: torch.cat([out[:, :-1], out[:, -1:] + change], 1) if number == layer else out,
+    )
+    logits = engine.model.logits(edited.final[:, -1])
+    assert got.margin_after[0] == pytest.approx(float(engine.margins(logits, np.array([prompt]))[0]), abs=1e-4)
+
+
+def test_noise_floor_is_small_and_measured(engine: Engine) -> None:
+    noise = noise_floor(engine, np.arange(6), [0])
+    assert 0 <= noise < 1e-4
+
+
+def test_single_feature_jobs_and_predictions(engine: Engine) -> None:
+    clean = activity(engine)
+    at = int(np.flatnonzero(clean.at_decision())[0])
+    work = Intervention("x", "zero", {None: ((int(clean.layer[at]), int(clean.feature[at])),)})
+    everyone = np.arange(len(engine.prompts))
+    job = Job(work, everyone, np.full(len(everyone), -1), 0, predict=True, only_changed=True)
+    (item,) = run_jobs(engine, clean, [job], integrated_steps=8)
+    active = [
+        p for p in everyone if clean.values(*(np.array([x]) for x in (clean.layer[at], p, engine.lengths[p] - 1, clean.feature[at])))[0] > 0
+    ]
+    assert item.job.prompts.tolist() == active
+    places = [np.full(len(active), x) for x in (clean.layer[at],)]
+    where = (places[0], np.array(active), engine.lengths[active] - 1, np.full(len(active), clean.feature[at]))
+    assert item.predicted_gradient == pytest.approx(-slopes(engine, *where) * clean.values(*where), abs=1e-4)
+    assert np.isfinite(item.predicted_integrated).all()
+
+
+# ---- the battery ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tables(engine: Engine, prompts: PromptSet) -> dict[str, pa.Table]:
+    config = InterventionConfig(
+        ablated_features=12, top_features=3, control_draws=30, transfer_concepts=4, shared_rate=0.5, integrated_steps=2
+    )
+    return run_battery(engine, prompts, "random", config, first_number=5)
+
+
+def test_tables_have_the_columns_of_the_schema(tables: dict[str, pa.Table]) -> None:
+    assert set(tables) == {"intervention", "intervention_member", "outcome", "outcome_answer", "effect", "transfer"}
+    for name, table in tables.items():
+        assert table.schema.equals(arrow_schema(name)), name
+        assert table.num_rows > 0, name
+
+
+def test_keys_are_unique_and_controls_point_to_what_they_control(tables: dict[str, pa.Table]) -> None:
+    interventions = pl.DataFrame(pl.from_arrow(tables["intervention"]))
+    assert interventions["intervention"].is_unique().all()
+    assert interventions["intervention"].min() == 5
+    for name, key in {
+        "outcome": ["intervention", "prompt", "source_prompt"],
+        "outcome_answer": ["intervention", "prompt", "source_prompt", "answer"],
+        "transfer": ["intervention", "prompt", "source_prompt"],
+        "effect": ["intervention", "language", "split", "control"],
+        "intervention_member": ["intervention", "layer", "feature", "position", "concept"],
+    }.items():
+        assert pl.DataFrame(pl.from_arrow(tables[name])).select(key).is_unique().all(), name
+    controlled = interventions.filter(pl.col("control_of").is_not_null())
+    assert set(controlled["control_of"]) <= set(interventions.filter(pl.col("control_of").is_null())["intervention"])
+    assert {"matched_random", "same_norm_direction", "error_only", "whole_mlp", "other_concept"} <= set(controlled["control"])
+    drawn = controlled.filter(pl.col("control") == "matched_random")
+    assert (drawn["n_pool"] > 0).all()
+    assert (drawn["distinct_sets"] >= 1).all()
+
+
+def test_controls_share_no_feature_with_what_they_control(tables: dict[str, pa.Table]) -> None:
+    members = pl.DataFrame(pl.from_arrow(tables["intervention_member"]))
+    interventions = pl.DataFrame(pl.from_arrow(tables["intervention"])).filter(pl.col("control") == "matched_random")
+    for number, control_of in interventions.select("intervention", "control_of").iter_rows():
+        for concept in members.filter(pl.col("intervention") == number)["concept"].unique().to_list():
+
+            def chosen(which: int, concept: str | None = concept) -> set[tuple[int, int]]:
+                same = pl.col("concept").is_null() if concept is None else pl.col("concept") == concept
+                return set(members.filter((pl.col("intervention") == which) & same).select("layer", "feature").iter_rows())
+
+            assert not chosen(number) & chosen(control_of)
+            assert {layer for layer, _ in chosen(number)} <= {layer for layer, _ in chosen(control_of)}
+
+
+def test_effects_are_means_of_outcomes_with_few_sets_untested(tables: dict[str, pa.Table]) -> None:
+    outcomes = pl.DataFrame(pl.from_arrow(tables["outcome"]))
+    effects = pl.DataFrame(pl.from_arrow(tables["effect"]))
+    for row in effects.filter((pl.col("language") == "all") & (pl.col("split") == "all") & (pl.col("control") == "none")).iter_rows(
+        named=True
+    ):
+        own = outcomes.filter(pl.col("intervention") == row["intervention"])
+        assert row["mean"] == pytest.approx(own["effect"].cast(pl.Float64).mean(), abs=1e-6)
+        assert row["n_prompts"] == own.height
+    drawn = effects.filter((pl.col("control") == "matched_random") & (pl.col("n_controls") < 100))
+    assert drawn.height > 0
+    assert drawn["p_value"].is_null().all()
+    pooled = effects.filter(pl.col("n_controls") == 999)
+    assert pooled.filter(pl.col("p_value").is_not_null()).height > 0
+    assert (pooled["p_value"].drop_nulls() >= 1 / 1000).all()
+    assert (pooled["q_value"].drop_nulls() >= pooled["p_value"].drop_nulls() - 1e-12).all()
+
+
+def test_no_op_row_is_exactly_zero_with_its_noise_floor(tables: dict[str, pa.Table]) -> None:
+    interventions = pl.DataFrame(pl.from_arrow(tables["intervention"]))
+    (number,) = interventions.filter(pl.col("rule") == "no_op")["intervention"]
+    outcomes = pl.DataFrame(pl.from_arrow(tables["outcome"])).filter(pl.col("intervention") == number)
+    assert (outcomes["effect"] == 0).all()
+    assert (outcomes["n_edited"] == 0).all()
+    assert interventions["noise_floor"].is_not_null().all()
+
+
+def test_transfer_rises_equal_the_logits_stored(tables: dict[str, pa.Table], engine: Engine) -> None:
+    transfer = pl.DataFrame(pl.from_arrow(tables["transfer"]))
+    assert (transfer["source_language"] != transfer["target_language"]).all()
+    assert (transfer["source_concept"] != transfer["target_concept"]).all()
+    swaps = transfer.filter(pl.col("control").is_null())
+    answers = pl.DataFrame(pl.from_arrow(tables["outcome_answer"]))
+    for row in swaps.head(10).iter_rows(named=True):
+        own = answers.filter(
+            (pl.col("intervention") == row["intervention"])
+            & (pl.col("prompt") == row["prompt"])
+            & (pl.col("source_prompt") == row["source_prompt"])
+        )
+        logits = {a: (before, after) for a, before, after in own.select("answer", "logit_before", "logit_after").iter_rows()}
+        rise = (logits[-1][1] - logits[0][1]) - (logits[-1][0] - logits[0][0])
+        assert row["rise"] == pytest.approx(rise, abs=1e-4)
+        key = (row["target_language"], row["source_concept"], engine.prompts[row["prompt"]].template)
+        (expected,) = [p.correct.token_id for p in engine.prompts if (p.language, p.concept, p.template) == key]
+        assert row["expected_token_id"] == expected
+
+
+def test_the_battery_gives_equal_tables_twice(engine: Engine, prompts: PromptSet, tables: dict[str, pa.Table]) -> None:
+    config = InterventionConfig(
+        ablated_features=12, top_features=3, control_draws=30, transfer_concepts=4, shared_rate=0.5, integrated_steps=2
+    )
+    again = run_battery(engine, prompts, "random", config, first_number=5)
+    assert all(again[name].equals(table) for name, table in tables.items())
+
+
+def test_shared_features_are_active_in_both_languages(engine: Engine) -> None:
+    scene = make_scene(engine, activity(engine), InterventionConfig(shared_rate=1.0), "decision", count())
+    found = shared_features(scene, "concept0", ("en", "fr"))
+    for layer, feature in found:
+        for prompt in (p for p in engine.prompts if p.concept == "concept0" and p.split == "train"):
+            x = engine.model.capture(torch.tensor([prompt.token_ids])).mlp_in[layer][0, -1]
+            assert float(engine.transcoders.encode(layer, x)[feature]) > 0
+
+
+def test_chosen_prompts_keep_translations_together() -> None:
+    many = random_prompts(n_concepts=30, lengths=(5, 6, 7, 8, 9)).prompts
+    chosen = choose_prompts(many, 100, 0)
+    assert len(chosen) <= 120
+    keys = [(p.concept, p.template) for p in chosen]
+    assert all(keys.count(key) == 2 for key in set(keys))
+    assert choose_prompts(many, 10_000, 0) == list(many)
+
+
+# ---- bad input --------------------------------------------------------------------------------------------------
+
+
+def test_bad_input_is_named(engine: Engine, model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet) -> None:
+    with pytest.raises(UsageError, match="no feature 96: it has 0 to 95"):
+        engine.run(edits_of([(0, [(1, 1, 96, 0.0)])]))
+    with pytest.raises(UsageError, match="Layer 3 is out of range"):
+        engine.run(edits_of([(0, [(3, 1, 0, 0.0)])]))
+    with pytest.raises(UsageError, match="Position 9 is outside prompt 0"):
+        engine.run(edits_of([(0, [(1, 9, 0, 0.0)])]))
+    with pytest.raises(UsageError, match="Unknown mode 'loose'"):
+        engine.run(edits_of([(0, [(1, 1, 0, 0.0)])]), mode="loose")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="empty set"):
+        Intervention("x", "zero", {None: ()})
+    with pytest.raises(UsageError, match="needs a source prompt"):
+        build(engine, Intervention("x", "patch", {None: ((0, 1),)}), [0])
+    with pytest.raises(UsageError, match="needs a strength"):
+        Intervention("x", "scale", {None: ((0, 1),)})
+    with pytest.raises(UsageError, match="no prompts"):
+        Engine(model, transcoders, [])
+    with pytest.raises(InputError, match="infinite"):
+        engine.run(edits_of([(0, [(1, 1, 0, np.inf)])]))
+    bare = dataclasses.replace(prompts.prompts[0], answers=prompts.prompts[0].answers[:1])
+    with pytest.raises(InputError, match="no contrast answer"):
+        Engine(model, transcoders, [bare])
+    unseen = dataclasses.replace(prompts, prompts=tuple(dataclasses.replace(p, split="test") for p in prompts.prompts))
+    with pytest.raises(InputError, match="train split"):
+        run_battery(Engine(model, transcoders, unseen.prompts), unseen, "random", InterventionConfig())
+
+
+def test_nan_in_an_edited_pass_names_the_layer(transcoders: TranscoderSet, prompts: PromptSet) -> None:
+    broken = random_model(n_layers=LAYERS)
+    engine = Engine(broken, transcoders, prompts.prompts)
+    engine.clean(0)
+    with torch.no_grad():
+        broken.hf.model.layers[2].mlp.down_proj.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="NaN or infinite values in an edited pass from layer 0"):
+        engine.run(edits_of([(0, [(0, 1, 0, 3.0)])]))
