@@ -293,7 +293,8 @@ def run(sizes: Sizes, *, batch_size: int, repeats: int, compare: bool) -> list[t
         next(attribute(model, transcoders, [prompt[:4]], config)).prune()  # reads matrices, warms up
     ours = [_ours(model, transcoders, prompt, config, sizes.device) for _ in range(repeats)]
     graph, pruned = ours[-1][0], ours[-1][1]
-    attribution, pruning = (min((times[k] for times in ours), key=lambda seconds: seconds.wall) for k in (2, 3))
+    attribution = min((times[2] for times in ours), key=lambda seconds: seconds.wall)
+    pruning = min((times[3] for times in ours), key=lambda seconds: seconds.wall)
     lines = [
         ("active features", f"{len(graph.active):,}"),
         ("edges in the causal cone", f"{graph.edges.n_edges:,} ({graph.edges.nbytes / 1e6:,.0f} MB)"),
