@@ -16,15 +16,21 @@ from ingest.importers.common import Record, read_json
 from ingest.importers.thesis.files import FEATURE, Files, Rows
 from ingest.importers.thesis.graphs import GraphRows
 
-MEASURES: tuple[tuple[str, str, str, str, str], ...] = (
+MEASURES: tuple[tuple[str, str, str, str | None, str], ...] = (
     # section, field, property, error mode, what to know
     ("validation", "disruption_rate", "disruption_rate", "clean", "share of prompts whose margin falls when the circuit is ablated"),
     ("validation", "mean_effect", "necessity", "clean", "mean margin after - before ablation: positive means that the margin rose"),
     ("validation", "std_effect", "necessity_sd", "clean", "standard deviation over prompts (denominator n)"),
     ("sufficiency_s1", "sign_preserved_rate", "s1_sign_preserved_rate", "clean", "complement ablated with the clean run's values"),
     ("sufficiency_s1", "mean_retention_ratio", "s1_mean_retention", "clean", "mean over prompts of margin / margin before"),
-    ("sufficiency_s1_5", "sign_preserved_rate_s15", "s15_sign_preserved_rate", "zero", "MLP outputs replaced by the decoded circuit"),
-    ("sufficiency_s1_5", "mean_retention_s15", "s15_mean_retention", "zero", "mean over prompts of margin / margin before"),
+    (
+        "sufficiency_s1_5",
+        "sign_preserved_rate_s15",
+        "s15_sign_preserved_rate",
+        None,
+        "MLP outputs replaced by the decoded circuit, error left out",
+    ),
+    ("sufficiency_s1_5", "mean_retention_s15", "s15_mean_retention", None, "mean over prompts of margin / margin before, error left out"),
     ("sufficiency_s2", "transfer_rate", "s2_transfer_rate", "clean", "one pair a concept, English into French; no matched control"),
     ("sufficiency_s2", "mean_shift", "s2_mean_shift", "clean", "mean margin after - before, one pair a concept; no matched control"),
 )

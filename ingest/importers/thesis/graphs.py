@@ -27,6 +27,8 @@ Note = Callable[[str], None]
 
 STAR_TYPES = {None, "", "star", "input_attribution", "output_attribution"}
 VIRTUAL_TYPES = {"virtual_weight", "attribution_approx_v1"}
+PROFILES: dict[str, float | None] = {"en_leaning": -1.0, "balanced": 0.0, "fr_leaning": 1.0, "insufficient_data": None}
+"""Published profile -> value of the score, as publish gives it."""
 LABEL_FIELDS = {"node_id", "n_en_active", "n_fr_active", "en_freq", "fr_freq", "lang_asym", "lang_profile"}
 UNDATED = datetime(1970, 1, 1)
 """Creation time of labels whose files carry none: equal content must give equal rows."""
@@ -245,6 +247,8 @@ def _add_unpublished_graph(out: GraphRows, nodes: dict[Feature, int], prompts: P
 def _labels(path: Path, files: Files) -> list[Label]:
     labels = []
     for record in read_csv(path, files.name(path), LABEL_FIELDS):
+        if record.text("lang_profile") not in PROFILES:
+            raise record.fail("lang_profile", f"one of {', '.join(PROFILES)}")
         labels.append(
             Label(
                 feature_of(record, "node_id"),
@@ -262,8 +266,9 @@ def _add_label(out: GraphRows, label: Label, graph: int, node: int) -> None:
     for language, n_prompts in label.n_prompts.items():
         row = {"graph": graph, "node": node, "language": language, "n_prompts": n_prompts, "frequency": label.frequency[language]}
         out.add("node_language", row)
-    score = {"layer": layer, "feature": feature, "score": "language_profile", "parameter_set": "thesis", "languages": "en+fr"}
-    out.add("feature_score", score | {"value": label.asymmetry, "flag": label.profile == "balanced", "n": sum(label.n_prompts.values())})
+    score = {"layer": layer, "feature": feature, "parameter_set": "thesis", "languages": "en+fr", "n": sum(label.n_prompts.values())}
+    profile = {"score": "language_profile", "value": PROFILES[label.profile], "flag": label.profile == "balanced"}
+    out.rows.setdefault("feature_score", []).extend([score | profile, score | {"score": "language_asymmetry", "value": label.asymmetry}])
     text = f"language profile: {label.profile}"
     row = {
         "label_id": sha256_text(f"{TRANSCODERS}:{layer}:{feature}:{text}:{out.created_at.isoformat()}")[:16],

@@ -22,6 +22,7 @@ from ingest.importers.thesis.prompts import Prompts
 Note = Callable[[str], None]
 LANGUAGES = ("en", "fr")
 IOU_FIELDS = {"n_en_features": "n_en", "n_fr_features": "n_fr", "n_intersection": "n_intersection", "n_union": "n_union"}
+IOU_SAID = {"active": "on any prompt of the language, all concepts together", "value": "rounded to 4 digits"}
 BASELINE_FIELDS = {"prompt", "correct_answer", "incorrect_answer", "correct_log_prob", "incorrect_log_prob", "logprob_diff"}
 BASELINE_METRICS = (
     "accuracy",
@@ -36,8 +37,11 @@ GATE_MODEL, GATE_DTYPE = "Qwen/Qwen3-4B-Instruct-2507", "float32"
 GATE_LINE = re.compile(r"\[(PASS|FAIL)\] (\w+): (-?[\d.]+) \(threshold >= ([\d.]+)\)")
 GATE_LANGUAGE = re.compile(r"\s*([A-Z]{2}): sign_acc=([\d.]+)\s+mean_norm_diff=(-?[\d.]+)\s+n=(\d+)\s+n_pass=(\d+)")
 PARAMETERS = {
+    ("language_asymmetry", "value"): "|share of English prompts - share of French prompts|",
+    ("language_profile", "value"): "-1 leans to en, 0 balanced, 1 leans to fr, null insufficient",
     ("language_profile", "leaning"): ">= 4 prompts in one language and <= 1 in the other",
     ("language_profile", "balanced"): ">= 4 prompts in both languages; anything else is insufficient_data",
+    ("bridge", "value"): "the larger (worse) of the mean ablation effects of the two languages",
     ("bridge", "flag"): "mean ablation effect < 0 in both languages (sign alone)",
     ("bridge", "p_value"): "larger p of two one-sided t-tests over prompts (intersection-union); q_value: Benjamini-Hochberg",
 }
@@ -66,30 +70,30 @@ def read_measures(files: Files, prompts: Prompts, interventions: Rows, note: Not
 
 
 def _add_iou(rows: Rows, path: Path, files: Files) -> None:
-    """Append value and counts of an IoU file; its positions (pooled, decision, content) name the parameter set."""
-    match = re.fullmatch(r"iou_per_layer_?(.*)\.csv", path.name)
-    positions = (match.group(1) if match else "") or "pooled"
-    parameter_set = f"thesis_{positions}"
+    """Append value and counts of an IoU file; its positions are part of the score's name: iou, iou_content, iou_decision."""
+    match = re.fullmatch(r"iou_per_layer(|_content|_decision)\.csv", path.name)
+    if match is None:
+        raise InputError(f"{files.name(path)}: expected iou_per_layer.csv, iou_per_layer_content.csv or iou_per_layer_decision.csv")
+    positions = match.group(1)
     for record in read_csv(path, files.name(path), {"layer", "iou", *IOU_FIELDS}):
-        common = {
-            "layer": record.integer("layer"),
-            "parameter_set": parameter_set,
-            "languages": "en+fr",
-            "baseline": "all_concepts",
-        }
+        common = {"layer": record.integer("layer"), "parameter_set": "thesis", "languages": "en+fr", "baseline": "same_concept"}
         counts = {field: record.integer(field) for field in IOU_FIELDS}
         if counts["n_union"] != counts["n_en_features"] + counts["n_fr_features"] - counts["n_intersection"]:
             raise record.fail("n_union", "n_en_features + n_fr_features - n_intersection")
-        rows["layer_score"].append(common | {"score": "iou", "value": record.number("iou")})
-        rows["layer_score"] += [common | {"score": f"iou_{name}", "value": float(counts[field])} for field, name in IOU_FIELDS.items()]
-    parameters = {"positions": positions, "active": "any prompt of the language, all concepts together", "value": "rounded to 4 digits"}
-    rows["parameter_set"] += [
-        {"parameter_set": parameter_set, "score": "iou", "parameter": parameter, "value": value} for parameter, value in parameters.items()
-    ]
+        if not 0 <= record.number("iou") <= 1:
+            raise record.fail("iou", "a share from 0 to 1")
+        rows["layer_score"].append(common | {"score": f"iou{positions}", "value": record.number("iou")})
+        rows["layer_score"] += [
+            common | {"score": f"{name}{positions}", "value": float(counts[field])} for field, name in IOU_FIELDS.items()
+        ]
+    if positions == "" and not any(row["score"] == "iou" for row in rows["parameter_set"]):
+        rows["parameter_set"] += [
+            {"parameter_set": "thesis", "score": "iou", "parameter": name, "value": said} for name, said in IOU_SAID.items()
+        ]
 
 
 def _bridges(files: Files, prompts: Prompts, interventions: Rows, note: Note) -> list[dict[str, Any]]:
-    """Return the bridge score of every feature that was ablated alone: sign in both languages, and a test with multiplicity control."""
+    """Return the bridge score of every feature that was ablated alone: its worse mean effect, sign in both languages, and a test."""
     effects = _effects_by_feature(prompts, interventions)
     if not effects:
         return []
@@ -100,11 +104,13 @@ def _bridges(files: Files, prompts: Prompts, interventions: Rows, note: Note) ->
     rows = []
     for (feature, mean), p_value, q_value in zip(means.items(), p_values, q_values, strict=True):
         flag = all(value < 0 for value in mean)
-        is_bridge, score = published.get(feature, (flag, None))
+        is_bridge = published.get(feature, flag)
         if is_bridge != flag:
             note(f"bridge_features.csv: L{feature[0]}_F{feature[1]} is_bridge is {is_bridge}, but its mean effects are {mean}")
         row = {"layer": feature[0], "feature": feature[1], "score": "bridge", "parameter_set": "thesis", "languages": "en+fr"}
-        rows.append(row | {"value": score, "flag": flag, "p_value": float(p_value), "q_value": float(q_value), "n": len(prompts.records)})
+        rows.append(
+            row | {"value": max(mean), "flag": flag, "p_value": float(p_value), "q_value": float(q_value), "n": len(prompts.records)}
+        )
     return rows
 
 
@@ -130,17 +136,17 @@ def _one_sided_t(values: list[float]) -> float:
     return float(t.cdf(mean / error, len(values) - 1)) if error else float(mean >= 0)
 
 
-def _published_bridges(files: Files, means: dict[tuple[int, int], list[float]]) -> dict[tuple[int, int], tuple[bool, float | None]]:
+def _published_bridges(files: Files, means: dict[tuple[int, int], list[float]]) -> dict[tuple[int, int], bool]:
     path = files.one("bridges")
     if path is None:
         return {}
     published = {}
-    for record in read_csv(path, files.name(path), {"feature_id", "mean_effect_en", "mean_effect_fr", "is_bridge", "bridge_score"}):
+    for record in read_csv(path, files.name(path), {"feature_id", "mean_effect_en", "mean_effect_fr", "is_bridge"}):
         feature = feature_of(record, "feature_id")
         for language, mean in zip(LANGUAGES, means.get(feature, ()), strict=False):
             if abs(record.number(f"mean_effect_{language}") - mean) > 1e-6:
                 raise record.fail(f"mean_effect_{language}", f"{mean:.7g}, the mean of the ablation file")
-        published[feature] = (record.boolean("is_bridge"), record.optional_number("bridge_score"))
+        published[feature] = record.boolean("is_bridge")
     return published
 
 

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pytest
 
+import queries
 from atlas.errors import InputError, UsageError
 from atlas.folder import Atlas
 from atlas.ids import run_id
@@ -205,14 +206,14 @@ def test_an_import_publishes_and_a_second_one_changes_nothing(folder: Path, tmp_
         assert connection.execute("select count(*) from outcome").fetchall() == [(1,)]
 
 
-def test_the_whole_thesis_publishes(shared_data: Path, tmp_path: Path) -> None:
+def test_the_whole_thesis_publishes_and_passes_every_audit(shared_data: Path, tmp_path: Path) -> None:
     atlas = Atlas.create(tmp_path / "an.atlas")
     for name in ("b1_v1", "mc", "grammar_agreement"):
         imported = read("thesis", shared_data / "thesis" / name)
         with RunWriter(atlas, imported.plan, run_id(imported.plan)) as writer:
             writer.commit("import", imported.tables)
             writer.finish(imported.run_row)
-    result = publish(atlas.path)
+    result = publish(atlas.path, build=queries.build_steps(), audits=queries.audits())
     with duckdb.connect(str(result.path), read_only=True) as connection:
         assert connection.execute("select count(*) from run where kind = 'import'").fetchall() == [(3,)]
         assert connection.execute("select count(*) from activation").fetchall() == [(23861,)]

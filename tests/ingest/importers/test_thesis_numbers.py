@@ -184,11 +184,11 @@ def test_ablating_the_circuit_raises_the_margin_and_is_sound(thesis: Connection)
     assert ask(thesis, sql) == [("mlp_out", True, 27, 0.1779, 96, 8)]
 
 
-@pytest.mark.parametrize(("positions", "ratio"), [("pooled", 1.253), ("decision", 1.126), ("content", 1.220)])
-def test_iou_of_middle_against_early_layers(thesis: Connection, positions: str, ratio: float) -> None:
+@pytest.mark.parametrize(("score", "ratio"), [("iou", 1.253), ("iou_decision", 1.126), ("iou_content", 1.220)])
+def test_iou_of_middle_against_early_layers(thesis: Connection, score: str, ratio: float) -> None:
     sql = f"""
         select avg(value) filter (layer between 12 and 20) / avg(value) filter (layer between 10 and 11)
-        from layer_score where run_id = $run and score = 'iou' and parameter_set = 'thesis_{positions}'
+        from layer_score where run_id = $run and score = '{score}' and parameter_set = 'thesis'
     """
     ((found,),) = ask(thesis, sql)
     assert found == pytest.approx(ratio, abs=5e-4)
