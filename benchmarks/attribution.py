@@ -10,6 +10,7 @@ and multiplied with their decoder vectors; a dense adjacency matrix, pruned with
 
     python -m benchmarks.attribution                      # medium model, one thread
     python -m benchmarks.attribution --quick              # small sizes, seconds
+    python -m benchmarks.attribution --many               # 100,000 active features, 5,000 attributed, without autograd
     python -m benchmarks.attribution --full-size          # Qwen3-4B's shape in bfloat16 storage, one GPU, no autograd side
 """
 
@@ -60,6 +61,9 @@ FULL = Sizes(
     layers=36, d_model=2560, heads=32, kv_heads=8, head_dim=128, features=163_840, tokens=24, vocabulary=151_936,
     active_share=0.0006, dtype="bfloat16", device="cuda",
 )  # fmt: skip
+
+MANY = Sizes(layers=36, heads=8, kv_heads=4, features=8192, tokens=30, active_share=0.0117)
+"""About 100,000 active features, as one prompt of Qwen3-4B can have; memory is that of the edges."""
 
 
 def build(sizes: Sizes, seed: int = 0) -> tuple[LanguageModel, TranscoderSet, list[int]]:
@@ -284,11 +288,11 @@ def peak_megabytes(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def run(sizes: Sizes, *, batch_size: int, repeats: int, compare: bool) -> list[tuple[str, str]]:
+def run(sizes: Sizes, *, batch_size: int, repeats: int, compare: bool, most: int | None) -> list[tuple[str, str]]:
     """Measure; return (what, value) lines. This project runs first, so that its peak memory is its own."""
     model, transcoders, prompt = build(sizes)
     base = peak_megabytes(sizes.device)
-    config = AttributionConfig()
+    config = AttributionConfig(max_feature_nodes=most)
     with torch.no_grad():
         next(attribute(model, transcoders, [prompt[:4]], config)).prune()  # reads matrices, warms up
     ours = [_ours(model, transcoders, prompt, config, sizes.device) for _ in range(repeats)]
@@ -296,7 +300,7 @@ def run(sizes: Sizes, *, batch_size: int, repeats: int, compare: bool) -> list[t
     attribution = min((times[2] for times in ours), key=lambda seconds: seconds.wall)
     pruning = min((times[3] for times in ours), key=lambda seconds: seconds.wall)
     lines = [
-        ("active features", f"{len(graph.active):,}"),
+        ("active features", f"{len(graph.active):,}, {int(graph.attributed.sum()):,} attributed"),
         ("edges in the causal cone", f"{graph.edges.n_edges:,} ({graph.edges.nbytes / 1e6:,.0f} MB)"),
         ("this project: attribution", str(attribution)),
         ("this project: pruning and scores", str(pruning)),
@@ -338,6 +342,8 @@ def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds")
+    parser.add_argument("--many", action="store_true", help="100,000 active features, 5,000 attributed, this project only")
+    parser.add_argument("--max-feature-nodes", type=int, help="attribute only the most influential features")
     parser.add_argument("--full-size", action="store_true", help="Qwen3-4B's shape on a GPU, without the autograd side")
     parser.add_argument("--layers", type=int, help="fewer layers than the shape has")
     parser.add_argument("--tokens", type=int, help="length of the prompt")
@@ -347,12 +353,13 @@ def main() -> None:
     parser.add_argument("--no-autograd", action="store_true", help="measure this project only")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    sizes = QUICK if arguments.quick else FULL if arguments.full_size else Sizes()
+    sizes = QUICK if arguments.quick else FULL if arguments.full_size else MANY if arguments.many else Sizes()
     sizes = replace(sizes, layers=arguments.layers or sizes.layers, tokens=arguments.tokens or sizes.tokens)
     if sizes.device == "cuda" and not torch.cuda.is_available():
         parser.error("--full-size needs a GPU with 80 GB (or --layers 8 with 24 GB); none is here")
-    compare = not (arguments.no_autograd or arguments.full_size)
-    lines = run(sizes, batch_size=arguments.batch_size, repeats=arguments.repeats, compare=compare)
+    most = arguments.max_feature_nodes or (5000 if arguments.many else None)
+    compare = not (arguments.no_autograd or arguments.full_size or most)
+    lines = run(sizes, batch_size=arguments.batch_size, repeats=arguments.repeats, compare=compare, most=most)
     where = torch.cuda.get_device_name() if sizes.device == "cuda" else platform.processor() or platform.machine()
     print(f"{where}, {arguments.threads} thread(s), torch {torch.__version__}")
     print(sizes)
