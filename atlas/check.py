@@ -86,12 +86,23 @@ def newest_intact(atlas: Atlas) -> Manifest | None:
     return None
 
 
+def published_number(atlas: Atlas) -> int | None:
+    """Read which manifest atlas.duckdb was built from, None where nothing readable is published."""
+    try:
+        with Reader(atlas.path) as reader:
+            return reader.manifest
+    except StoreError:
+        return None
+
+
 def _manifests(atlas: Atlas) -> Iterator[Finding]:
     numbers = atlas.manifest_numbers()
+    step = "Run `atlas repair`: it rebuilds one from the finished runs."
     if not numbers:
-        yield _finding(
-            atlas, atlas.versions, "holds no manifest", "Run `atlas repair`: it rebuilds one from the finished runs.", "manifest"
-        )
+        yield _finding(atlas, atlas.versions, "holds no manifest", step, "manifest")
+    published = published_number(atlas)
+    if published is not None and published > max(numbers, default=-1):
+        yield _finding(atlas, atlas.manifest_path(published), "is missing; atlas.duckdb was built from it", step, "manifest")
     for number in numbers:
         try:
             atlas.manifest(number)

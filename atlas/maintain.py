@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from atlas import files
 from atlas.catalogue import KEYS, Catalogue, row_checksum, utc_now
-from atlas.check import Finding, check, database_problem, newest_intact
+from atlas.check import Finding, check, database_problem, newest_intact, published_number
 from atlas.encoding import encoded_groups
 from atlas.errors import AtlasError, DamagedError, StoreError
 from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, sealed, unseal
@@ -95,13 +95,15 @@ def _repair_manifests(atlas: Atlas) -> Iterator[Action]:
             damaged.append(number)
     for number in damaged:
         yield _set_aside(atlas, atlas.manifest_path(number), "Nothing: its content was rebuilt where it mattered.")
-    if numbers and numbers[-1] not in damaged:
+    published = published_number(atlas)
+    highest = max([*numbers, -1 if published is None else published], default=-1)
+    if highest in numbers and highest not in damaged:
         return
     intact = newest_intact(atlas)
     known = {run.run_id for number in atlas.manifest_numbers() for run in atlas.manifest(number).runs}
     runs = (intact.runs if intact else ()) + tuple(_finished_runs(atlas, known))
     # The damaged number is not used again: a published file may name it.
-    following = Manifest((numbers[-1] if numbers else -1) + 1, runs, created_at=str(utc_now()), reason="repair")
+    following = Manifest(highest + 1, runs, created_at=str(utc_now()), reason="repair")
     files.write_once(atlas.manifest_path(following.number), sealed(following.content()))
     yield Action(atlas.manifest_path(following.number).relative_to(atlas.path), f"written again with {len(runs)} runs", "Run `atlas runs`.")
 
@@ -315,9 +317,7 @@ def gc(path: Path | str, *, dry_run: bool = True, keep_manifests: int = KEEP_MAN
 
 def _kept_manifests(atlas: Atlas, keep_manifests: int, keep_days: float) -> list[Manifest]:
     numbers = atlas.manifest_numbers()
-    published = None
-    with contextlib.suppress(AtlasError), Reader(atlas.path) as reader:
-        published = reader.manifest
+    published = published_number(atlas)
     kept = []
     for position, number in enumerate(reversed(numbers)):
         manifest = atlas.manifest(number)

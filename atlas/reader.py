@@ -247,15 +247,29 @@ class Reader:
         The file's own views are relative to the folder, so that it can be moved; the engine resolves them against the working
         directory of the process, which is anybody's.
         """
-        paths = self.shard_paths
-        views = self._connection.execute("select sql from duckdb_views() where database_name = ? and not internal", [ALIAS]).fetchall()
-        for (text,) in views:
-            absolute = SHARD_PATH.sub(lambda match: literal(str(self.path / match.group(1))), text)
-            paths += (str(self.path / relative) for relative in SHARD_PATH.findall(text))
-            if absolute != text:
+        views = self._connection.execute(
+            "select view_name, sql from duckdb_views() where database_name = ? and not internal", [ALIAS]
+        ).fetchall()
+        for view, text in views:
+            paths = [str(self.path / relative) for relative in SHARD_PATH.findall(text)]
+            self.shard_paths += paths
+            missing = [path for path in paths if not os.path.exists(path)]
+            if missing:
+                self._connection.execute(self._view_of_nothing(view, missing[0]))
+            elif paths:
+                absolute = SHARD_PATH.sub(lambda match: literal(str(self.path / match.group(1))), text)
                 self._connection.execute(re.sub(r"^create view ", "create view memory.main.", absolute, flags=re.I))
         self._search_path = f"set search_path = 'memory.main,{ALIAS}.main'"
-        return paths
+        return self.shard_paths
+
+    def _view_of_nothing(self, view: str, missing: str) -> str:
+        """Write a view that says which shard is missing when it is asked; the other tables answer."""
+        columns = self._connection.execute(
+            "select column_name, data_type from duckdb_columns() where database_name = ? and table_name = ?", [ALIAS, view]
+        ).fetchall()
+        message = literal(f"a shard of {view} is missing: {missing}; run `atlas check`, then `atlas publish`")
+        nothing = ", ".join(f'null::{kind} as "{column}"' for column, kind in columns)
+        return f'create view memory.main."{view}" as select {nothing} where error({message}) is null'
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Give a new cursor on the atlas, for a thread of its own; close it after use."""

@@ -237,3 +237,13 @@ def test_a_derived_file_is_made_once_and_again_when_it_is_damaged(atlas: Atlas) 
     derived.write_bytes(derived.read_bytes()[:-1])
     publish(atlas.path, inline_rows=0)
     assert pq.read_metadata(derived).num_rows == all_activations().num_rows
+
+
+def test_a_missing_shard_is_named_when_its_view_is_asked_and_other_tables_answer(atlas: Atlas) -> None:
+    publish(atlas.path, inline_rows=0)
+    missing_shard = next((atlas.path / "data" / "activation").rglob("*.parquet"))
+    missing_shard.unlink()
+    with Reader(atlas.path) as reader:
+        assert reader.sql("select count(*) from prompt").rows() == [(12,)]
+        with pytest.raises(QueryError, match=missing_shard.name):
+            reader.sql("select layer, count(*) from activation group by layer")

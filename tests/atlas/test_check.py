@@ -1,0 +1,234 @@
+"""Damage of every kind is found, named, set aside or rebuilt, and never served."""
+
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from atlas.check import check
+from atlas.errors import AtlasError, DamagedError, StoreError
+from atlas.folder import Atlas, CommitRecord, sealed
+from atlas.ids import run_id
+from atlas.maintain import repair
+from atlas.publish import Audit, publish
+from atlas.reader import Reader
+from atlas.runs import tables_equal
+from atlas.shards import RunWriter
+from tests.atlas.samples import RUN_ROW, activations, model_rows, plan, prompt_rows, write_run
+
+RUN = run_id(plan())
+
+
+def flip(path: Path, seed: int = 0) -> None:
+    """Flip one bit somewhere."""
+    choice = random.Random(seed)
+    content = bytearray(path.read_bytes())
+    content[choice.randrange(len(content))] ^= 1 << choice.randrange(8)
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def cut(path: Path, seed: int = 0) -> None:
+    """Cut a file off somewhere."""
+    content = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(content[: random.Random(seed).randrange(len(content))])
+
+
+def lose(path: Path, seed: int = 0) -> None:
+    """Remove a file."""
+    path.unlink()
+
+
+DAMAGES = [flip, cut, lose]
+
+
+def one_file(atlas: Atlas, kind: str) -> Path:
+    """A file of each kind that an atlas consists of."""
+    return {
+        "shard": next((atlas.path / "data" / "activation" / RUN).glob("activations-0-*.parquet")),
+        "record": atlas.record_path(RUN, 1, "prompts"),
+        "plan": atlas.run_folder(RUN) / "plan.json",
+        "manifest": atlas.manifest_path(1),
+        "database": atlas.database,
+        "catalogue": atlas.catalogue_path,
+    }[kind]
+
+
+@pytest.fixture(scope="module")
+def lived_in_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published atlas with words in the catalogue, the first of them published."""
+    atlas = Atlas(shutil.copytree(template / "finished.atlas", tmp_path_factory.mktemp("lived in") / "a.atlas"))
+    atlas.catalogue.add_note("published", transcoder_set="s", layer=0, feature=1)
+    publish(atlas.path)
+    atlas.catalogue.add_note("newer")
+    return atlas.path
+
+
+@pytest.fixture
+def lived_in(lived_in_template: Path, tmp_path: Path) -> Atlas:
+    return Atlas(shutil.copytree(lived_in_template, tmp_path / "lived_in.atlas"))
+
+
+def test_an_atlas_that_is_well_has_no_findings(lived_in: Atlas) -> None:
+    assert check(lived_in.path) == []
+    assert repair(lived_in.path) == []
+    write_run(lived_in, 2, shards=("model",), finish=False)
+    assert check(lived_in.path) == [], "an unfinished run is no damage"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["shard", "record", "plan", "manifest", "database", "catalogue"])
+def test_damage_is_found_named_and_mended(lived_in: Atlas, template: Path, kind: str, damage: Callable[[Path], None]) -> None:
+    victim = one_file(lived_in, kind)
+    if kind == "catalogue" and damage is flip:
+        victim.write_bytes(victim.read_bytes().replace(b"newer", b"neweR"))
+    else:
+        damage(victim)
+    findings = check(lived_in.path)
+    if kind in ("database", "catalogue") and damage is lose:
+        assert findings == [], "nothing refers to it: publish builds the one, the first note makes the other"
+    else:
+        assert victim.relative_to(lived_in.path) in {finding.path for finding in findings}
+        assert all(finding.problem and finding.next_step for finding in findings)
+        assert repair(lived_in.path)
+    assert check(lived_in.path) == []
+    notes = {row["text"] for row in lived_in.catalogue.rows("note")}
+    assert notes == ({"published", "newer"} if kind != "catalogue" else set() if damage is lose else {"published"})
+    if damage is flip:
+        write_run(lived_in)
+        publish(lived_in.path)
+        assert check(lived_in.path) == []
+        assert tables_equal(lived_in.path, template / "finished.atlas", RUN) == []
+
+
+@pytest.mark.parametrize("kind", ["shard", "record", "manifest"])
+def test_a_flipped_bit_anywhere_is_never_published(template: Path, tmp_path: Path, kind: str) -> None:
+    """Twenty places each: the hash finds what no reader of the format would."""
+    for seed in range(20):
+        atlas = Atlas(shutil.copytree(template / "finished.atlas", tmp_path / f"{seed}.atlas"))
+        flip(one_file(atlas, kind), seed)
+        with pytest.raises((DamagedError, StoreError)):
+            publish(atlas.path)
+        assert check(atlas.path) != []
+        assert not atlas.database.exists()
+
+
+def test_a_shard_of_an_unfinished_run_is_checked_and_mended_too(tmp_path: Path, template: Path) -> None:
+    atlas = Atlas.create(tmp_path / "a.atlas")
+    write_run(atlas, finish=False)
+    flip(one_file(atlas, "shard"))
+    (finding,) = check(atlas.path)
+    assert (finding.kind, finding.run_id, finding.shard) == ("shard", RUN, "activations-0")
+    repair(atlas.path)
+    assert not RunWriter(atlas, plan(), RUN).is_done("activations-0")
+    write_run(atlas)
+    assert tables_equal(atlas.path, template / "finished.atlas", RUN) == []
+
+
+def test_a_run_that_is_not_whole_is_hidden_until_it_is_ingested_again(lived_in: Atlas) -> None:
+    write_run(lived_in, 2)
+    flip(one_file(lived_in, "shard"))
+    actions = repair(lived_in.path)
+    assert [run.run_id for run in lived_in.manifest().runs] == [run_id(plan(2))]
+    assert any(f"Ingest run {RUN} again" in action.next_step for action in actions)
+    assert len(list((lived_in.path / "quarantine").iterdir())) == 2, "the shard and its record; nothing is deleted"
+    with Reader(lived_in.path) as reader:
+        assert reader.sql("select count(*) from run").rows() == [(1,)], "what is published stays"
+
+
+def test_the_newest_manifest_is_rebuilt_under_a_new_number(lived_in: Atlas) -> None:
+    write_run(lived_in, 2)
+    cut(lived_in.manifest_path(2))
+    with pytest.raises(DamagedError):
+        lived_in.manifest()
+    repair(lived_in.path)
+    assert lived_in.manifest().number == 3
+    assert [run.run_id for run in lived_in.manifest().runs] == [RUN, run_id(plan(2))]
+    assert check(lived_in.path) == []
+
+
+def test_all_manifests_lost_are_rebuilt_from_the_finished_runs(lived_in: Atlas) -> None:
+    for path in lived_in.versions.glob("0*.json"):
+        path.unlink()
+    assert any(finding.kind == "manifest" for finding in check(lived_in.path))
+    repair(lived_in.path)
+    assert [run.run_id for run in lived_in.manifest().runs] == [RUN]
+
+
+def test_the_catalogue_is_rebuilt_row_by_row(lived_in: Atlas) -> None:
+    with sqlite3.connect(lived_in.catalogue_path) as connection:
+        connection.execute("update note set text = 'forged'")
+    connection.close()
+    findings = check(lived_in.path)
+    assert {finding.kind for finding in findings} == {"catalogue"}
+    assert len(findings) == 2
+    (action,) = repair(lived_in.path)
+    assert "1 rows were rebuilt" in action.next_step
+    assert [row["text"] for row in lived_in.catalogue.rows("note")] == ["published"]
+
+
+def test_a_changed_database_is_found_although_it_opens(lived_in: Atlas) -> None:
+    os.chmod(lived_in.database, 0o644)
+    with duckdb.connect(str(lived_in.database)) as connection:
+        connection.execute("update prompt set concept = 'forged' where prompt = 0")
+    (finding,) = check(lived_in.path)
+    assert (finding.kind, finding.path) == ("database", Path("atlas.duckdb"))
+    assert "atlas publish" in finding.next_step
+
+
+def test_a_forged_record_whose_own_hash_is_right_is_found(atlas: Atlas) -> None:
+    path = atlas.record_path(RUN, 1, "prompts")
+    record = CommitRecord.read(path)
+    path.write_bytes(sealed({"run_id": RUN, "shard": "prompts", "attempt": 1, "files": [vars(item) for item in record.files[:1]]}))
+    assert "is not the commit record that the manifest names" in {finding.problem for finding in check(atlas.path)}
+
+
+def test_references_and_keys_are_checked(tmp_path: Path) -> None:
+    atlas = Atlas.create(tmp_path / "a.atlas")
+    with RunWriter(atlas, plan(), RUN) as writer:
+        writer.commit("first", {"model": model_rows(), "prompt": prompt_rows(4), "activation": activations()})
+        writer.commit("second", {"activation": activations()})
+        writer.finish(RUN_ROW)
+    publish(atlas.path)
+    problems = [finding.problem for finding in check(atlas.path)]
+    assert any(problem.startswith("two rows of activation share a key") for problem in problems)
+    assert any(problem.startswith("activation.prompt names a prompt that is not there") for problem in problems)
+    findings = check(atlas.path, audits=[Audit("few prompts", "select count(*) from prompt having count(*) < 5")])
+    assert [finding.problem for finding in findings if "audit" in finding.problem] == ["audit few prompts: (4,)"]
+
+
+def test_a_damaged_derived_file_is_found_and_made_again(atlas: Atlas) -> None:
+    publish(atlas.path, inline_rows=0)
+    (derived,) = (atlas.path / "derived").rglob("*.parquet")
+    flip(derived)
+    assert "derived" in {finding.kind for finding in check(atlas.path)}
+    repair(atlas.path)
+    publish(atlas.path, inline_rows=0)
+    assert check(atlas.path) == []
+
+
+def test_pages_of_a_damaged_database_are_never_answers(published: Atlas) -> None:
+    """A flipped bit in the published file gives an error or the right rows; the engine's own checksums see to it."""
+    with Reader(published.path) as reader:
+        right = reader.sql("select * from activation").arrow()
+    content = published.database.read_bytes()
+    published.database.chmod(0o644)
+    choice = random.Random(3)
+    for _ in range(30):
+        damaged = bytearray(content)
+        damaged[choice.randrange(len(content))] ^= 1 << choice.randrange(8)
+        published.database.write_bytes(damaged)
+        try:
+            with Reader(published.path) as reader:
+                found = reader.sql("select * from activation").arrow()
+        except AtlasError:
+            continue
+        assert found.equals(right)
+    assert isinstance(right, pa.Table)
