@@ -113,4 +113,4 @@ def signed(value: float | None, digits: int = 3) -> str:
     if value is None:
         return "·"
     text = number(float(value), digits)
-    return text if value < 0 or text == "nan" else f"+{text}"
+    return f"+{text}" if value > 0 else text

@@ -116,13 +116,14 @@ class QueriesScreen(AtlasScreen):
         self.list.fill(rows, columns, message="No question has these words.", keep=True)
         self.status.say(f"{len(rows)} of {len(questions)} questions · / searches · enter asks")
         name = self.arguments.get("question")
-        if isinstance(name, str) and name in questions and (self.question is None or self.question.name != name):
-            await self.choose(questions[name])
+        given = self.arguments.get("parameters")
+        if isinstance(name, str) and name in questions and (given or self.question is None or self.question.name != name):
+            await self.choose(questions[name], given if isinstance(given, dict) else {})
             names = [row[0] for row in rows]
             if name in names:
                 self.list.go(names.index(name))
 
-    async def choose(self, question: "Question") -> None:
+    async def choose(self, question: "Question", given: Mapping[str, object]) -> None:
         """Show a question's form; ask it at once where nothing is required."""
         self.question = question
         about = [text_line(question.text)] if question.text else []
@@ -131,6 +132,7 @@ class QueriesScreen(AtlasScreen):
         self.about.styles.height = len(about) + 1
         await self.form.remove_children()
         example = question.example if any(parameter.required for parameter in question.parameters) else {}
+        example = {**example, **{name: value for name, value in given.items() if isinstance(value, (str, int, float, bool))}}
         await self.form.mount_all(self.form.rows(question, example))
         self.result.fill([], (), message="")
         self.add_class("open")
