@@ -1,13 +1,8 @@
 """kill -9, for real: of ingest and of publish, at random moments; the same command again ends as if nothing had been."""
 
-import json
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,39 +15,7 @@ from atlas.reader import Reader
 from atlas.runs import tables_equal
 from atlas.shards import RunWriter
 from tests.atlas.samples import SHARDS, make_atlas, plan, write_run
-
-ROOT = Path(__file__).parents[2]
-
-
-class Zygote:
-    """Talks to tests.faults.zygote."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def do(self, work: str, path: Path, seed: int = 1, **kill: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"work": work, "path": str(path), "seed": seed, **kill}) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.stdout is not None
-        self.process.wait()
-        self.process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    started = Zygote()
-    yield started
-    started.close()
+from tests.faults.conftest import Zygote
 
 
 def kill_ingest(zygote: Zygote, folder: Path, undisturbed: Path, trial: int) -> bool:
