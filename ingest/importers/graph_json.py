@@ -28,6 +28,8 @@ from ingest.importers.graph_rows import ForeignGraph, cantor, node_label
 KINDS = {"cross layer transcoder": "feature", "mlp reconstruction error": "error", "embedding": "token", "logit": "logit"}
 """feature_type -> node kind. Per-layer transcoders are printed as cross layer ones, too."""
 NODE_ID = re.compile(r"^(E|\d+)_(\d+)_(\d+)$")
+OUTPUT = re.compile(r'^Output "(.*)" \(p=[\d.]+\)$', re.DOTALL)
+"""How a logit is named; a text within may hold quotes."""
 EDGE_BATCH = 65536
 
 
@@ -51,7 +53,7 @@ def read_graph_json(path: Path, ordinal: int) -> ForeignGraph:
     versioned = metadata.values.get("schema_version") is not None
     nodes = Nodes()
     for record in document.children("nodes"):
-        _add_node(nodes, record, ordinal, versioned, len(tokens))
+        _add_node(nodes, record, ordinal, versioned, tokens)
     edges, ambiguous = _edges(document, nodes, ordinal)
     notes = _notes(path.name, nodes, ambiguous)
     info = metadata.values.get("info") or {}
@@ -73,7 +75,7 @@ def read_graph_json(path: Path, ordinal: int) -> ForeignGraph:
     )
 
 
-def _add_node(nodes: Nodes, record: Record, ordinal: int, versioned: bool, n_tokens: int) -> None:
+def _add_node(nodes: Nodes, record: Record, ordinal: int, versioned: bool, tokens: list[str]) -> None:
     identity, kind = record.text("node_id"), KINDS.get(record.text("feature_type"))
     if kind is None:
         raise record.fail("feature_type", f"one of {', '.join(KINDS)}")
@@ -81,8 +83,8 @@ def _add_node(nodes: Nodes, record: Record, ordinal: int, versioned: bool, n_tok
     if match is None or (match.group(1) == "E") != (kind == "token"):
         raise record.fail("node_id", "layer_feature_position, or E_token_position for an embedding")
     position = record.integer("ctx_idx")
-    if int(match.group(3)) != position or not 0 <= position < n_tokens:
-        raise record.fail("ctx_idx", f"{match.group(3)}, as node_id says, within the {n_tokens} prompt_tokens")
+    if int(match.group(3)) != position or not 0 <= position < len(tokens):
+        raise record.fail("ctx_idx", f"{match.group(3)}, as node_id says, within the {len(tokens)} prompt_tokens")
     if kind in nodes.by_id.get(identity, {}):
         raise record.fail("node_id", f"an id that no earlier {kind} node has")
     second = int(match.group(2))
@@ -92,7 +94,8 @@ def _add_node(nodes: Nodes, record: Record, ordinal: int, versioned: bool, n_tok
         nodes.not_cantor += 1
     if kind == "token":
         nodes.token_ids[position] = second
-    text = str(record.values.get("clerp") or "")
+    said = OUTPUT.match(str(record.values.get("clerp") or ""))
+    text = tokens[position] if kind == "token" else said.group(1) if said else f"[{second}]"
     row = {
         "graph": ordinal,
         "node": len(nodes.rows),
@@ -101,7 +104,7 @@ def _add_node(nodes: Nodes, record: Record, ordinal: int, versioned: bool, n_tok
         "feature": feature,
         "position": position,
         "token_id": second if kind in ("token", "logit") else None,
-        "label": node_label(kind, layer, feature, position, text or f"{kind} {second} @{position}"),
+        "label": node_label(kind, layer, feature, position, text),
         "mean_activation": record.optional_number("activation") if kind == "feature" else None,
         "cumulative_influence": record.optional_number("influence"),
         "probability": record.optional_number("token_prob") if kind == "logit" else None,

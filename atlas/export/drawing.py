@@ -1,0 +1,336 @@
+"""The drawings of figures, one function a kind.
+
+In: an empty matplotlib figure and the columns of a result as Python lists. Out: the drawn figure. Nulls are left out, never drawn as 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Columns = Mapping[str, list[Any]]
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+"""Okabe and Ito 2008: colours that people with colour-blindness tell apart."""
+LINE_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+DASHES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY, LIGHT = "#6e6e6e", "#d9d9d9"
+MOST_ROWS = 40
+"""Rows of a forest plot; more are said, not drawn."""
+MOST_LINES = 7
+MOST_EDGES = 200
+MOST_LABELS = 40
+PROFILES = (
+    ("n_leaning_a", "leaning to first"),
+    ("n_balanced", "balanced"),
+    ("n_leaning_b", "leaning to second"),
+    ("n_insufficient", "too little"),
+)
+NODE_STYLES = {
+    "feature": ("o", "white"),
+    "error": ("D", LIGHT),
+    "token": ("s", SKY),
+    "input": ("s", SKY),
+    "logit": ("s", ORANGE),
+    "output": ("s", ORANGE),
+}
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _series(columns: Columns, *names: str) -> Iterator[tuple[str, list[int]]]:
+    """Yield (label, rows) for each combination of the columns that are there and vary, in order of appearance."""
+    present = [name for name in names if name in columns and len(set(columns[name])) > 1]
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    n_rows = len(next(iter(columns.values())))
+    for row in range(n_rows):
+        groups.setdefault(tuple(columns[name][row] for name in present), []).append(row)
+    for key, rows in groups.items():
+        yield ", ".join(str(part).replace("_", " ") for part in key), rows
+
+
+def _sorted(rows: Sequence[int], values: Sequence[Any]) -> list[int]:
+    return sorted((row for row in rows if values[row] is not None), key=lambda row: values[row])
+
+
+def _band(axes: Any, columns: Columns, rows: Sequence[int], x: str, low: str, high: str, **style: Any) -> bool:
+    """Fill between two columns where both are there; say whether anything was drawn."""
+    if low not in columns or high not in columns:
+        return False
+    kept = [row for row in rows if columns[low][row] is not None and columns[high][row] is not None]
+    if kept:
+        axes.fill_between(*[[columns[name][row] for row in kept] for name in (x, low, high)], linewidth=0, **style)
+    return bool(kept)
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {
+        "color": LINE_COLOURS[number % len(LINE_COLOURS)],
+        "linestyle": DASHES[number % len(DASHES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
+def _legend(figure: Any, axes: Any, *, columns: int = 2) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1 or (labels and labels[0]):
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)), handlelength=2.6, columnspacing=1.2)
+
+
+def _layers(axes: Any, layers: Sequence[int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
+    axes.set_xlabel("layer")
+    axes.set_xlim(min(layers) - 0.4, max(layers) + 0.4)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of n."""
+    z = 1.959964
+    middle, half = (share + z * z / (2 * n)), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+def layer_profile(figure: Any, columns: Columns) -> None:
+    """Draw the share of bilingual features by layer, one line a score, with Wilson's band."""
+    axes = figure.subplots()
+    for number, (label, rows) in enumerate(_series(columns, "score")):
+        ordered = [row for row in _sorted(rows, columns["layer"]) if columns["share"][row] is not None]
+        layers, shares = [columns["layer"][row] for row in ordered], [float(columns["share"][row]) for row in ordered]
+        style = _style(number)
+        axes.plot(layers, shares, label=label, **style)
+        if "n_features" in columns and number < MOST_LINES:
+            bands = [wilson(share, columns["n_features"][row]) for row, share in zip(ordered, shares, strict=True)]
+            axes.fill_between(layers, *zip(*bands, strict=True), color=style["color"], alpha=0.15, linewidth=0)
+    _layers(axes, columns["layer"])
+    axes.set_ylim(0, None)
+    axes.set_ylabel("share of features")
+    _legend(figure, axes, columns=2)
+
+
+def language_iou(figure: Any, columns: Columns) -> None:
+    """Draw IoU by layer with its interval, the null band, and the comparisons that are there."""
+    axes = figure.subplots()
+    comparisons = (("other_concept", "other concept"), ("antonym_partner", "antonym partner"), ("split_half", "split half of one language"))
+    for number, (label, rows) in enumerate(_series(columns, "languages", "parameter_set")):
+        ordered = _sorted(rows, columns["layer"])
+        layers = [columns["layer"][row] for row in ordered]
+        style = _style(number)
+        prefix = f"{label}: " if label else ""
+        if _band(axes, columns, ordered, "layer", "null_low", "null_high", color=LIGHT, alpha=0.9, label=f"{prefix}null, 95 %", zorder=0):
+            axes.plot(layers, [_number(value) for value in _pick(columns, "null_mean", ordered)], color=GREY, linewidth=0.8, zorder=1)
+        _band(axes, columns, ordered, "layer", "ci_low", "ci_high", color=style["color"], alpha=0.2)
+        axes.plot(layers, [_number(columns["same_concept"][row]) for row in ordered], label=f"{prefix}same concept", **style)
+        if label:
+            continue  # several language pairs: their comparisons would hide each other
+        for other, (name, words) in enumerate(comparisons, start=1):
+            values = [_number(value) for value in _pick(columns, name, ordered)]
+            if any(not math.isnan(value) for value in values):
+                axes.plot(layers, values, label=words, **{**_style(other), "linewidth": 0.9})
+    _layers(axes, columns["layer"])
+    axes.set_ylim(0, None)
+    axes.set_ylabel("intersection over union")
+    _legend(figure, axes, columns=2)
+
+
+def _pick(columns: Columns, name: str, rows: Sequence[int]) -> list[Any]:
+    return [columns[name][row] for row in rows] if name in columns else [None] * len(rows)
+
+
+def effects(figure: Any, columns: Columns) -> None:
+    """Draw a forest plot: mean and interval of each effect, the controls' 95 % band and mean behind it."""
+    axes = figure.subplots()
+    n_rows = len(columns["mean"])
+    shown = range(min(n_rows, MOST_ROWS))
+    languages = list(dict.fromkeys(columns.get("language", ["all"] * n_rows)))
+    control_label: str | None = "controls, 95 % and mean"
+    labelled: set[Any] = set()
+    for place, row in enumerate(shown):
+        low, high, middle = (_number(_pick(columns, name, [row])[0]) for name in ("control_low", "control_high", "control_mean"))
+        if not math.isnan(low) and not math.isnan(high):
+            axes.barh(place, high - low, left=low, height=0.62, color=LIGHT, label=control_label, zorder=0)
+            axes.plot([middle, middle], [place - 0.31, place + 0.31], color=GREY, linewidth=1.0, zorder=1)
+            control_label = None
+        language = columns["language"][row] if "language" in columns else "all"
+        style = _style(languages.index(language))
+        start, end = (_number(_pick(columns, name, [row])[0]) for name in ("ci_low", "ci_high"))
+        axes.plot([start, end], [place, place], color=style["color"], linewidth=1.1)
+        label = None if language in labelled else str(language)
+        labelled.add(language)
+        axes.plot(_number(columns["mean"][row]), place, color=style["color"], marker=style["marker"], linestyle="none", label=label)
+    axes.axvline(0, color=BLACK, linewidth=0.6, zorder=0.5)
+    axes.set_yticks(list(shown), [_short(str(columns["name"][row]), 34) for row in shown], parse_math=False)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("effect on the margin (after − before)")
+    if n_rows > MOST_ROWS:
+        axes.set_title(f"first {MOST_ROWS} of {n_rows}", loc="right", fontsize=7, color=GREY)
+    _legend(figure, axes, columns=3)
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def dose_response(figure: Any, columns: Columns) -> None:
+    """Draw the mean effect by strength, one line for each set of members and language."""
+    axes = figure.subplots()
+    series = list(_series(columns, "members", "language"))
+    for number, (label, rows) in enumerate(series[:MOST_LINES]):
+        ordered = _sorted(rows, columns["strength"])
+        style = _style(number)
+        _band(axes, columns, ordered, "strength", "ci_low", "ci_high", color=style["color"], alpha=0.18)
+        axes.plot(*([_number(columns[name][row]) for row in ordered] for name in ("strength", "mean")), label=_short(label, 30), **style)
+    axes.axhline(0, color=BLACK, linewidth=0.6, zorder=0)
+    axes.set_xlabel("strength")
+    axes.set_ylabel("effect on the margin\n(after − before)")
+    if len(series) > MOST_LINES:
+        axes.set_title(f"first {MOST_LINES} of {len(series)}", loc="right", fontsize=7, color=GREY)
+    _legend(figure, axes, columns=2)
+
+
+def community_language(figure: Any, columns: Columns) -> None:
+    """Draw a heat map: communities by language profile, colour is the share of nodes, the number is the count."""
+    axes = figure.subplots()
+    order = sorted(range(len(columns["community"])), key=lambda row: (columns.get("graph", [0] * 10**6)[row], columns["community"][row]))
+    counts = [[int(columns[name][row] or 0) for name, _ in PROFILES] for row in order]
+    shares = [[count / max(1, int(columns["n_nodes"][row])) for count in line] for row, line in zip(order, counts, strict=True)]
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for y, (line, colours) in enumerate(zip(counts, shares, strict=True)):
+        for x, count in enumerate(line):
+            axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color="black" if colours[x] > 0.55 else "white")
+    axes.set_xticks(range(len(PROFILES)), [words.replace(" ", "\n") for _, words in PROFILES])
+    axes.set_yticks(range(len(order)), [f"{columns['community'][row]}  (n = {columns['n_nodes'][row]})" for row in order])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel("community")
+    figure.colorbar(image, ax=axes, label="share of nodes", shrink=0.9, aspect=25, pad=0.03).outline.set_visible(False)
+
+
+def faithfulness(figure: Any, columns: Columns) -> None:
+    """Draw f against the share of nodes kept, with the whole model (1), nothing (0) and the random circuits."""
+    axes = figure.subplots()
+    series = list(_series(columns, "circuit", "language", "split", "reference", "error_mode"))
+    for number, (label, rows) in enumerate(series[:MOST_LINES]):
+        ordered = _sorted(rows, columns["share_kept"])
+        x = [columns["share_kept"][row] for row in ordered]
+        style = _style(number)
+        axes.plot(x, [_number(columns["faithfulness"][row]) for row in ordered], label=label or "circuit", **style)
+        controls = [_number(value) for value in _pick(columns, "control_mean", ordered)]
+        if any(not math.isnan(value) for value in controls):
+            words = "random circuits, mean" if number == 0 else None
+            axes.plot(x, controls, color=GREY, linestyle=":", linewidth=1.0, label=words)
+        highs = [_number(value) for value in _pick(columns, "control_high", ordered)]
+        if any(not math.isnan(value) for value in highs):
+            words = "random circuits, up to 97.5 %" if number == 0 else None
+            axes.fill_between(x, controls, highs, color=LIGHT, linewidth=0, label=words, zorder=0)
+    for level in (0, 1):
+        axes.axhline(level, color=BLACK, linewidth=0.5, zorder=0)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of nodes kept")
+    axes.set_ylabel("faithfulness")
+    _legend(figure, axes, columns=2)
+
+
+def attribution_graph(figure: Any, columns: Columns) -> None:
+    """Draw the strongest edges between nodes in rows by layer: tokens at the bottom, logits on top, blue positive, orange negative."""
+    axes = figure.subplots()
+    strongest = sorted(range(len(columns["weight"])), key=lambda row: -abs(columns["weight"][row]))[:MOST_EDGES]
+    nodes = _graph_nodes(columns, strongest)
+    places = _place_nodes(nodes)
+    top = max((abs(columns["weight"][row]) for row in strongest), default=1.0) or 1.0
+    for row in reversed(strongest):
+        (x0, y0), (x1, y1) = places[columns["source"][row]], places[columns["target"][row]]
+        strength = abs(columns["weight"][row]) / top
+        colour = BLUE if columns["weight"][row] > 0 else VERMILION
+        axes.plot([x0, x1], [y0, y1], color=colour, linewidth=0.3 + 1.9 * strength, alpha=0.25 + 0.6 * strength, zorder=1)
+    for name, node in nodes.items():
+        marker, colour = NODE_STYLES.get(node["kind"], NODE_STYLES["feature"])
+        face = {"markerfacecolor": colour, "markeredgecolor": BLACK, "markeredgewidth": 0.6, "markersize": 4.5}
+        axes.plot(*places[name], marker=marker, linestyle="none", zorder=2, **face)
+    _graph_labels(axes, nodes, places)
+    _graph_axes(figure, axes, nodes, len(columns["weight"]), len(strongest))
+
+
+def _graph_nodes(columns: Columns, rows: Sequence[int]) -> dict[Any, dict[str, Any]]:
+    """Return what is known of each node at an end of these edges, and the sum of its absolute weights."""
+    nodes: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        for end in ("source", "target"):
+            layer = columns[f"{end}_layer"][row]
+            kind = _pick(columns, f"{end}_kind", [row])[0] or ("feature" if layer is not None else "token" if end == "source" else "logit")
+            node = nodes.setdefault(columns[end][row], {"kind": str(kind), "layer": layer, "total": 0.0})
+            node["name"] = str(columns[f"{end}_name"][row])
+            node["position"] = _pick(columns, f"{end}_position", [row])[0]
+            node["total"] += abs(columns["weight"][row])
+    return nodes
+
+
+def _level(node: Mapping[str, Any]) -> float:
+    if node["kind"] in ("logit", "output"):
+        return math.inf
+    return -1.0 if node["layer"] is None else float(node["layer"])
+
+
+def _place_nodes(nodes: Mapping[Any, Mapping[str, Any]]) -> dict[Any, tuple[float, float]]:
+    """Give each node a place: y by layer (only layers that are there), x by position, nodes of one cell side by side.
+
+    Outputs all stand at one position: they take the whole width.
+    """
+    levels = sorted({_level(node) for node in nodes.values()})
+    positions = sorted({node["position"] for node in nodes.values() if node["position"] is not None})
+    cells: dict[tuple[float, Any], list[Any]] = {}
+    for name, node in nodes.items():
+        level = _level(node)
+        cells.setdefault((level, None if math.isinf(level) else node["position"]), []).append(name)
+    places = {}
+    for (level, position), names in cells.items():
+        names.sort(key=lambda name: (nodes[name]["position"] or 0, nodes[name]["name"]))
+        width = 1.0 / max(1, len(positions))
+        centre = 0.5 if position is None else (positions.index(position) + 0.5) * width
+        spread = 0.96 if position is None else 0.82 * width
+        for number, name in enumerate(names):
+            places[name] = (centre + spread * ((number + 0.5) / len(names) - 0.5), float(levels.index(level)))
+    return places
+
+
+def _graph_labels(axes: Any, nodes: Mapping[Any, Mapping[str, Any]], places: Mapping[Any, tuple[float, float]]) -> None:
+    """Name tokens and logits, then the strongest features; a label that would lie on another one is left out."""
+    ends = [name for name, node in nodes.items() if node["layer"] is None and node["kind"] != "error"]
+    features = [name for name in nodes if name not in ends and nodes[name]["kind"] == "feature"]
+    features.sort(key=lambda name: -nodes[name]["total"])
+    taken: list[tuple[float, float, float]] = []
+    for name in [*ends, *features[:MOST_LABELS]]:
+        x, y = places[name]
+        text = _short(nodes[name]["name"].split(" @")[0].strip(" "), 14)
+        half = 0.0048 * len(text) + 0.003
+        if any(y == other_y and abs(x - other_x) < half + other_half for other_x, other_y, other_half in taken):
+            continue
+        taken.append((x, y, half))
+        below = name in ends and y == 0
+        style = {"ha": "center", "va": "top" if below else "bottom", "fontsize": 5.5, "parse_math": False}
+        axes.annotate(text, (x, y), xytext=(0, -6 if below else 4), textcoords="offset points", **style)
+
+
+def _graph_axes(figure: Any, axes: Any, nodes: Mapping[Any, Mapping[str, Any]], n_edges: int, n_shown: int) -> None:
+    levels = sorted({_level(node) for node in nodes.values()})
+    names = ["input" if level < 0 else "output" if math.isinf(level) else str(int(level)) for level in levels]
+    axes.set_yticks(range(len(levels)), names)
+    axes.set_ylim(-0.8, len(levels) - 0.4)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([])
+    axes.set_ylabel("layer")
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="y", length=2)
+    if n_shown < n_edges:
+        axes.set_title(f"strongest {n_shown} of {n_edges} edges", loc="right", fontsize=7, color=GREY)
+    axes.plot([], [], color=BLUE, linewidth=1.5, label="positive weight")
+    axes.plot([], [], color=VERMILION, linewidth=1.5, label="negative weight")
+    _legend(figure, axes, columns=2)
