@@ -113,7 +113,7 @@ def train_steps(
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
-        yield float(loss)
+        yield float(loss.detach())
     model.eval()
 
 
