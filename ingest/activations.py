@@ -93,7 +93,15 @@ def activations(
     for chunk in _chunks(sequences, config.chunk_tokens):
         chunk_sequences = sequences[chunk]
         names = [f"prompt {prompt.prompt} ({prompt.text!r})" for prompt in prompts.prompts[chunk]]
-        cached = cache_inputs(model, chunk_sequences, layers, config, names=names, outputs=not transcoders.cross_layer)
+        cached = cache_inputs(
+            model,
+            chunk_sequences,
+            layers,
+            batch_size=config.batch_size,
+            cache_device=config.cache_device,
+            names=names,
+            outputs=not transcoders.cross_layer,
+        )
         n_tokens = sum(map(len, chunk_sequences))
         part = TokenBlock(*(getattr(block, name)[start : start + n_tokens] for name in ("item", "position", "language", "role")))
         for layer in layers:
@@ -115,9 +123,7 @@ def activations(
             rows, block, statistics[layer], layer, transcoders.d_transcoder(layer), counts, languages, config
         ).items():
             tables.setdefault(name, []).append(table)
-    quality = quality_table(
-        model, transcoders, prompts, layers, statistics, counts, variance, config.quality, step=stages.step
-    )
+    quality = quality_table(model, transcoders, prompts, layers, statistics, counts, variance, config.quality, step=stages.step)
     return {name: pa.concat_tables(pieces) for name, pieces in tables.items()} | {"transcoder_quality": quality}
 
 
@@ -145,8 +151,9 @@ def cache_inputs(
     model: LanguageModel,
     sequences: Sequence[Sequence[int]],
     layers: Sequence[int],
-    config: ActivationConfig,
     *,
+    batch_size: int,
+    cache_device: str | None,
     names: Sequence[str],
     outputs: bool,
 ) -> CachedInputs:
@@ -155,7 +162,7 @@ def cache_inputs(
     Raises:
         ModelError: NaN or infinite values, with the layer and the first of `names` that has them.
     """
-    device = torch.device(config.cache_device) if config.cache_device else model.device
+    device = torch.device(cache_device) if cache_device else model.device
 
     def run(part: slice) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         ids, mask = pad_right(sequences[part])
@@ -179,16 +186,14 @@ def cache_inputs(
                 )
         return read, written
 
-    batches = list(in_halving_batches(len(sequences), config.batch_size, run))
+    batches = list(in_halving_batches(len(sequences), batch_size, run))
     return CachedInputs(
         {layer: torch.cat([read[layer] for read, _ in batches]) for layer in layers},
         {layer: torch.cat([written[layer] for _, written in batches]) for layer in layers} if outputs else {},
     )
 
 
-def _naming_the_prompt(
-    model: LanguageModel, sequences: Sequence[Sequence[int]], names: Sequence[str], error: ModelError
-) -> ModelError:
+def _naming_the_prompt(model: LanguageModel, sequences: Sequence[Sequence[int]], names: Sequence[str], error: ModelError) -> ModelError:
     """Run the prompts of a failed batch one by one to find whose values are not finite."""
     for row, name in zip(sequences, names, strict=True):
         try:
@@ -269,9 +274,7 @@ def _layer_tables(
     chosen: list[Contexts] = [
         strongest(counted, config.contexts.n_top),
         decile_samples(counted, config.contexts.per_decile, config.seed),
-        silent_samples(
-            rows, torch.unique(counted.feature), eligible.nonzero()[:, 0], n_features, config.contexts.n_silent, config.seed
-        ),
+        silent_samples(rows, torch.unique(counted.feature), eligible.nonzero()[:, 0], n_features, config.contexts.n_silent, config.seed),
     ]
     return {
         "activation": activation_table(rows, block, layer),

@@ -105,16 +105,12 @@ def margin(model: LanguageModel, state: Tensor, prompt: Prompt, *, softcap: bool
     return differences.min()
 
 
-def _measure(
-    model: LanguageModel, batch: Sequence[Prompt], states: Tensor
-) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def _measure(model: LanguageModel, batch: Sequence[Prompt], states: Tensor) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     logits = model.logits(states)  # (B, V)
     finite = torch.isfinite(logits).all(dim=1)
     if not bool(finite.all()):
         bad = batch[int((~finite).nonzero()[0, 0])]
-        raise ModelError(
-            f"prompt {bad.prompt} ({bad.text!r}) has NaN or infinite logits", hint="load the model with --dtype float32"
-        )
+        raise ModelError(f"prompt {bad.prompt} ({bad.text!r}) has NaN or infinite logits", hint="load the model with --dtype float32")
     logprob = torch.log_softmax(logits, dim=1)
     entropy = -(logprob.exp() * logprob).sum(1)
     top_logprob, top = logprob.max(1)

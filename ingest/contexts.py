@@ -83,9 +83,7 @@ def drawn_by_decile(rows: ActiveRows, decile: Tensor, draw: Tensor, per_decile: 
     order = lexicographic_order(group, draw)
     order = order[rank_in_group(group[order]) < per_decile]
     feature = rows.feature[order]
-    return Contexts(
-        "quantile", feature, rank_in_group(feature), rows.token[order], rows.value[order], quantile=decile[order]
-    )
+    return Contexts("quantile", feature, rank_in_group(feature), rows.token[order], rows.value[order], quantile=decile[order])
 
 
 def silent_samples(rows: ActiveRows, features: Tensor, pool: Tensor, n_features: int, n: int, seed: int) -> Contexts:
@@ -100,9 +98,7 @@ def silent_samples(rows: ActiveRows, features: Tensor, pool: Tensor, n_features:
     rank = (~active).long().cumsum(1) - 1
     keep = ~active & (rank < n)
     which = keep.nonzero()[:, 0]
-    return Contexts(
-        "non_activating", features[which], rank[keep], token[keep], torch.zeros(int(keep.sum()), device=token.device)
-    )
+    return Contexts("non_activating", features[which], rank[keep], token[keep], torch.zeros(int(keep.sum()), device=token.device))
 
 
 def context_table(

@@ -156,9 +156,7 @@ class _TokenTexts:
         return texts.take(pa.array(inverse))
 
 
-def _cosine_neighbours(
-    transcoders: TranscoderSet, layer: int, active: Mapping[int, Tensor], config: FeatureConfig
-) -> pa.Table:
+def _cosine_neighbours(transcoders: TranscoderSet, layer: int, active: Mapping[int, Tensor], config: FeatureConfig) -> pa.Table:
     """Return the nearest active features of layers up to `span` apart for each active feature of a layer."""
     own = _unit_rows(transcoders, layer, active[layer])
     others = [other for other in active if abs(other - layer) <= config.span and len(active[other])]
@@ -230,16 +228,18 @@ def coactivation_neighbours(activation: pa.Table, config: FeatureConfig) -> pa.T
         shape=(len(names), len(tokens)),
     )  # (features, tokens)
     pieces = [_jaccard_block(matrix, counts, part, config.n_neighbours) for part in _blocks(len(names), 2048)]
-    row, rank, other, value = (np.concatenate(column) for column in zip(*pieces, strict=True)) if pieces else (
-        np.zeros(0, np.int64),
-        np.zeros(0, np.int64),
-        np.zeros(0, np.int64),
-        np.zeros(0),
+    row, rank, other, value = (
+        (np.concatenate(column) for column in zip(*pieces, strict=True))
+        if pieces
+        else (
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
+            np.zeros(0),
+        )
     )
     low = (1 << 32) - 1
-    return _neighbour_table(
-        names[row] >> 32, names[row] & low, "coactivation", rank, names[other] >> 32, names[other] & low, value
-    )
+    return _neighbour_table(names[row] >> 32, names[row] & low, "coactivation", rank, names[other] >> 32, names[other] & low, value)
 
 
 def _blocks(n: int, size: int) -> Iterator[slice]:
@@ -284,4 +284,3 @@ def _neighbour_table(
             "similarity": pa.array(similarity.astype(np.float32)),
         }
     )
-

@@ -54,9 +54,7 @@ class Variance:
         self.squares = torch.zeros(n_languages, dtype=torch.float64)
         self.total = torch.zeros(n_languages, d_model, dtype=torch.float64)
 
-    def observer(
-        self, transcoders: TranscoderSet, layer: int, cached: CachedInputs, block: TokenBlock
-    ) -> Callable[[slice, Sparse], None]:
+    def observer(self, transcoders: TranscoderSet, layer: int, cached: CachedInputs, block: TokenBlock) -> Callable[[slice, Sparse], None]:
         """Return a function that decodes each encoded block and adds its residuals."""
 
         def observe(part: slice, sparse: Sparse) -> None:

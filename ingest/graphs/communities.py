@@ -271,9 +271,7 @@ def _cosines(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(unit @ unit.T)
 
 
-def _active_tokens(
-    layer: np.ndarray, feature: np.ndarray, prompts: PromptSet, activation: pa.Table
-) -> tuple[np.ndarray, np.ndarray]:
+def _active_tokens(layer: np.ndarray, feature: np.ndarray, prompts: PromptSet, activation: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Return (N, tokens) bool where features are active, sinks left out, and each token's cluster of prompts."""
     clusters = {name: i for i, name in enumerate(dict.fromkeys(prompt.cluster for prompt in prompts.prompts))}
     cluster_of = {prompt.prompt: clusters[prompt.cluster] for prompt in prompts.prompts}

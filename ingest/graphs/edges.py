@@ -117,9 +117,7 @@ def _inputs_at_positions(rows: Inputs, prompts: Sequence[Prompt], config: EdgeCo
     return rows if keep is None else Inputs(*(getattr(rows, name)[keep] for name in rows.__dataclass_fields__))
 
 
-def _position_mask(
-    prompt: np.ndarray, position: np.ndarray, prompts: Sequence[Prompt], config: EdgeConfig
-) -> np.ndarray | None:
+def _position_mask(prompt: np.ndarray, position: np.ndarray, prompts: Sequence[Prompt], config: EdgeConfig) -> np.ndarray | None:
     if config.position_rule == "all":
         return None
     longest = max(len(entry.token_ids) for entry in prompts)
@@ -127,7 +125,6 @@ def _position_mask(
     for i, entry in enumerate(prompts):
         wanted[i, [entry.decision_position] if config.position_rule == "decision" else list(entry.content_positions)] = True
     return np.asarray(wanted[prompt, position])
-
 
 
 # ---------------------------------------------------------------------------------------------- rows of schema.sql

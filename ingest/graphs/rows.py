@@ -183,9 +183,7 @@ class EdgeColumns:
                 )
             )
 
-    def add_virtual(
-        self, edges: VirtualEdges, layer: np.ndarray, feature: np.ndarray, input_nodes: Mapping[int, int]
-    ) -> None:
+    def add_virtual(self, edges: VirtualEdges, layer: np.ndarray, feature: np.ndarray, input_nodes: Mapping[int, int]) -> None:
         """Add virtual-weight edges; `layer` and `feature` are those of all nodes, `input_nodes` maps roles to nodes."""
         is_input = edges.source_role != NO_ROLE
         inputs = np.array([input_nodes.get(int(role), -1) for role in edges.source_role], np.int64)

@@ -163,9 +163,7 @@ def feature_nodes(rows: Stars, design: Design, config: EdgeConfig) -> FeatureNod
     )
 
 
-def _frequent_enough(
-    index: np.ndarray, prompt: np.ndarray, active: np.ndarray, n: int, design: Design, config: EdgeConfig
-) -> np.ndarray:
+def _frequent_enough(index: np.ndarray, prompt: np.ndarray, active: np.ndarray, n: int, design: Design, config: EdgeConfig) -> np.ndarray:
     """Tell which candidates reach half the wanted frequency in a language: a bootstrap draw may push them over it."""
     pairs = np.unique(index[active].astype(np.int64) * len(design.prompts) + prompt[active])
     node, on = pairs // len(design.prompts), pairs % len(design.prompts)

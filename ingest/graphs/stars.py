@@ -184,9 +184,7 @@ def _batch(
     return rows, inputs, error, explained
 
 
-def star_values(
-    transcoders: TranscoderSet, layer: int, sparse: Sparse, gradients: Mapping[int, Tensor]
-) -> dict[int, Tensor]:
+def star_values(transcoders: TranscoderSet, layer: int, sparse: Sparse, gradients: Mapping[int, Tensor]) -> dict[int, Tensor]:
     """Return target layer -> a_f <g_target[p], W_dec[f -> target]> (n) float64 on the CPU, for gradients (N, D) of flat tokens."""
     values: dict[int, Tensor] = {}
     at_once = max(_GATHERED_NUMBERS // transcoders.d_model, 1)

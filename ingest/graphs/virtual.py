@@ -106,9 +106,7 @@ def virtual_edges(
     """Return the strongest virtual weights between nodes and every input edge with enough prompts."""
     tokens = _Tokens(nodes, rows, inputs, design)
     static = _static_matrix(model, transcoders, nodes)
-    return _joined(
-        _feature_edges(static, tokens, design, config), _input_edges(model, transcoders, nodes, tokens, inputs, design, config)
-    )
+    return _joined(_feature_edges(static, tokens, design, config), _input_edges(model, transcoders, nodes, tokens, inputs, design, config))
 
 
 class _Tokens:
@@ -268,9 +266,7 @@ def _input_edges(
     value = reach[token_of[active.row], active.col]
     role = inputs.role[active.row].astype(np.int64)
     n_prompts = len(design.prompts)
-    cell, index = np.unique(
-        (role * len(nodes) + active.col) * n_prompts + inputs.prompt[active.row], return_inverse=True
-    )
+    cell, index = np.unique((role * len(nodes) + active.col) * n_prompts + inputs.prompt[active.row], return_inverse=True)
     per_prompt = np.bincount(index, value, len(cell))
     edge_of, prompt = cell // n_prompts, cell % n_prompts
     names, edge = np.unique(edge_of, return_inverse=True)
@@ -306,5 +302,3 @@ def _input_edges(
 
 def _joined(*parts: VirtualEdges) -> VirtualEdges:
     return VirtualEdges(*(np.concatenate([getattr(part, name) for part in parts]) for name in parts[0].__dataclass_fields__))
-
-

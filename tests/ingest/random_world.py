@@ -67,8 +67,7 @@ def random_transcoders(
             tensors["W_skip"] = 0.2 * torch.randn(d_model, d_model, generator=generator)
         save_file(tensors, folder / f"layer_{layer}.safetensors")
     (folder / "config.yaml").write_text(
-        "model_kind: transcoder_set\nmodel_name: random\nscan: random\n"
-        "feature_input_hook: mlp.hook_in\nfeature_output_hook: mlp.hook_out\n"
+        "model_kind: transcoder_set\nmodel_name: random\nscan: random\nfeature_input_hook: mlp.hook_in\nfeature_output_hook: mlp.hook_out\n"
     )
     return TranscoderSet.open(folder, dtype=dtype)
 

@@ -83,10 +83,7 @@ def test_tables_have_the_columns_of_the_schema(tables: dict[str, pa.Table]) -> N
 
 
 def test_active_features_equal_a_dense_computation(tables: dict[str, pa.Table], dense: Dense) -> None:
-    stored = {
-        (row["layer"], row["feature"], row["prompt"], row["position"]): row["activation"]
-        for row in tables["activation"].to_pylist()
-    }
+    stored = {(row["layer"], row["feature"], row["prompt"], row["position"]): row["activation"] for row in tables["activation"].to_pylist()}
     assert len(stored) == tables["activation"].num_rows
     n_active = 0
     for (layer, prompt), (pre, _, _) in dense.items():
@@ -132,9 +129,7 @@ def test_counts_by_language_equal_brute_force(tables: dict[str, pa.Table], dense
                 assert row["max_activation"] == pytest.approx(column.max(), abs=1e-4)
 
 
-def test_random_tokens_are_in_no_denominator_of_a_feature(
-    tables: dict[str, pa.Table], dense: Dense, prompts: PromptSet
-) -> None:
+def test_random_tokens_are_in_no_denominator_of_a_feature(tables: dict[str, pa.Table], dense: Dense, prompts: PromptSet) -> None:
     rows = {(row["layer"], row["feature"]): row for row in tables["feature"].to_pylist()}
     assert len(rows) == 3 * 96
     for layer in LAYERS:
@@ -172,9 +167,7 @@ def test_counts_by_role_equal_brute_force(tables: dict[str, pa.Table], dense: De
     assert rows == {key: (n, n_tokens[key[2], key[3]]) for key, n in n_active.items()}
 
 
-def test_histogram_holds_every_positive_value_once(
-    tables: dict[str, pa.Table], dense: Dense, prompts: PromptSet
-) -> None:
+def test_histogram_holds_every_positive_value_once(tables: dict[str, pa.Table], dense: Dense, prompts: PromptSet) -> None:
     for layer in LAYERS:
         real = np.concatenate([a for p, a in _by_language(dense, prompts, layer) if p.language != "xx"])
         rows = [row for row in tables["histogram"].to_pylist() if row["layer"] == layer]
@@ -184,9 +177,7 @@ def test_histogram_holds_every_positive_value_once(
             assert row["n"] == ((column > max(row["low"], 0)) & (column <= row["high"])).sum()
 
 
-def test_top_contexts_are_the_largest_values_with_their_windows(
-    tables: dict[str, pa.Table], dense: Dense, prompts: PromptSet
-) -> None:
+def test_top_contexts_are_the_largest_values_with_their_windows(tables: dict[str, pa.Table], dense: Dense, prompts: PromptSet) -> None:
     of_feature: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for row in tables["context"].to_pylist():
         if row["kind"] == "top":

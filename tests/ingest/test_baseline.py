@@ -26,9 +26,7 @@ def tables(model: LanguageModel, prompts: PromptSet) -> dict[str, pa.Table]:
     return baseline(model, prompts, BaselineConfig(batch_size=5))
 
 
-def test_margins_equal_those_of_plain_transformers(
-    model: LanguageModel, prompts: PromptSet, tables: dict[str, pa.Table]
-) -> None:
+def test_margins_equal_those_of_plain_transformers(model: LanguageModel, prompts: PromptSet, tables: dict[str, pa.Table]) -> None:
     plain = plain_copy(model)
     for row, prompt in zip(tables["baseline"].to_pylist(), prompts.prompts, strict=True):
         margin = plain_margin(plain, prompt)

@@ -120,9 +120,7 @@ def test_decoder_neighbours_are_the_largest_cosines_of_near_layers(
         assert [r["similarity"] for r in rows] == pytest.approx([cosines[other] for other in best], abs=1e-5)
 
 
-def test_coactivation_neighbours_have_the_largest_jaccard(
-    cards: dict[str, pa.Table], measured: dict[str, pa.Table]
-) -> None:
+def test_coactivation_neighbours_have_the_largest_jaccard(cards: dict[str, pa.Table], measured: dict[str, pa.Table]) -> None:
     tokens: dict[tuple[int, int], set[tuple[int, int]]] = defaultdict(set)
     for row in measured["activation"].to_pylist():
         if row["position"] > 0:
@@ -142,9 +140,7 @@ def test_coactivation_neighbours_have_the_largest_jaccard(
             assert row["similarity"] == pytest.approx(values[row["neighbour_layer"], row["neighbour_feature"]], abs=1e-6)
 
 
-def test_coactivation_is_counted_on_a_sample_of_tokens(
-    model: LanguageModel, folder: Path, measured: dict[str, pa.Table]
-) -> None:
+def test_coactivation_is_counted_on_a_sample_of_tokens(model: LanguageModel, folder: Path, measured: dict[str, pa.Table]) -> None:
     few = features(model, TranscoderSet.open(folder), measured, FeatureConfig(max_coactivation_tokens=20))
     kinds = np.array(few["neighbour"]["kind"].to_pylist())
     assert (kinds == "coactivation").any()

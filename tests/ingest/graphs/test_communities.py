@@ -92,9 +92,7 @@ def test_agreement_and_node_stability_are_shares_of_runs() -> None:
 
 
 def test_connections_add_up_absolute_weights_between_features_only() -> None:
-    edge = pa.table(
-        {"source": [4, 4, 9, 4], "target": [9, 9, 2, 77], "attribution": pa.array([0.5, -0.25, None, 3.0], pa.float64())}
-    )
+    edge = pa.table({"source": [4, 4, 9, 4], "target": [9, 9, 2, 77], "attribution": pa.array([0.5, -0.25, None, 3.0], pa.float64())})
     weights = connection_weights(np.array([9, 2, 4]), edge, "attribution")
     assert weights.tolist() == [[0, 0, 0.75], [0, 0, 0], [0.75, 0, 0]]
 
@@ -155,9 +153,7 @@ def test_every_feature_node_is_in_one_community_and_one_supernode(divided: dict[
 
 
 def test_copies_of_a_feature_are_one_supernode(divided: dict[str, dict[str, pa.Table]]) -> None:
-    features = {
-        r["node"]: (r["layer"], r["feature"]) for r in divided["graphs"]["node"].to_pylist() if r["kind"] == "feature"
-    }
+    features = {r["node"]: (r["layer"], r["feature"]) for r in divided["graphs"]["node"].to_pylist() if r["kind"] == "feature"}
     of = {features[row["node"]]: row for row in divided["found"]["supernode"].to_pylist()}
     copies = [of[0, number] for number in range(4) if (0, number) in of]
     assert len(copies) == 4

@@ -59,10 +59,7 @@ def result(model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet)
 
 @pytest.fixture(scope="module")
 def weights(folder: Path) -> dict[int, dict[str, Tensor]]:
-    return {
-        layer: {name: w.double() for name, w in load_file(folder / f"layer_{layer}.safetensors").items()}
-        for layer in LAYERS
-    }
+    return {layer: {name: w.double() for name, w in load_file(folder / f"layer_{layer}.safetensors").items()} for layer in LAYERS}
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +67,7 @@ def tables(model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet)
     return edges(model, transcoders, prompts, CONFIG)
 
 
-def _moved_margins(
-    plain: Qwen3ForCausalLM, site: Any, prompt: Prompt, moves: list[tuple[int, Tensor]], sign: float
-) -> Tensor:
+def _moved_margins(plain: Qwen3ForCausalLM, site: Any, prompt: Prompt, moves: list[tuple[int, Tensor]], sign: float) -> Tensor:
     """Margins (n) of copies of a prompt, each with a vector added at a position of what leaves `site`."""
 
     def hook(_: Any, __: Any, output: Tensor) -> Tensor:
@@ -136,9 +131,7 @@ def test_a_wrong_hook_site_fails_the_scaling_test(
     prompts: PromptSet,
     weights: dict[int, dict[str, Tensor]],
 ) -> None:
-    wrong, predicted = _finite_differences(
-        model, result, prompts, weights, layer, lambda block: block.post_attention_layernorm
-    )
+    wrong, predicted = _finite_differences(model, result, prompts, weights, layer, lambda block: block.post_attention_layernorm)
     assert np.abs(wrong - predicted).max() > 0.01
 
 
@@ -150,8 +143,7 @@ def _frozen_margin(plain: Qwen3ForCausalLM, prompt: Prompt, added: dict[int, Ten
     """Margin of a hand-written Qwen3 forward with patterns, denominators and MLP outputs held, `added[l]` put on m_l (T, D)."""
     held: dict[str, Any] = {}
     hooks = [
-        block.mlp.register_forward_hook(lambda m, i, o, k=k: held.update({f"mlp{k}": o[0]}))
-        for k, block in enumerate(plain.model.layers)
+        block.mlp.register_forward_hook(lambda m, i, o, k=k: held.update({f"mlp{k}": o[0]})) for k, block in enumerate(plain.model.layers)
     ]
     run = plain(torch.tensor([prompt.token_ids]), output_attentions=True, output_hidden_states=True)
     for hook in hooks:
@@ -181,9 +173,7 @@ def test_star_edges_equal_autograd(
         prompt = prompts.prompts[number]
         leaves = {k: torch.zeros(len(prompt.token_ids), 32, dtype=torch.float64, requires_grad=True) for k in LAYERS}
         direct = torch.autograd.grad(_frozen_margin(plain, prompt, leaves), list(leaves.values()))
-        hooks = [
-            block.mlp.register_forward_hook(lambda m, i, o, leaf=leaves[k]: o + leaf) for k, block in enumerate(plain.model.layers)
-        ]
+        hooks = [block.mlp.register_forward_hook(lambda m, i, o, leaf=leaves[k]: o + leaf) for k, block in enumerate(plain.model.layers)]
         logits = plain(torch.tensor([prompt.token_ids])).logits[0, -1]
         for hook in hooks:
             hook.remove()
@@ -240,9 +230,7 @@ def test_virtual_weights_equal_the_matrix_product_with_norm_gains(
 
 
 @pytest.fixture(scope="module")
-def token_values(
-    model: LanguageModel, prompts: PromptSet, weights: dict[int, dict[str, Tensor]]
-) -> dict[int, dict[int, np.ndarray]]:
+def token_values(model: LanguageModel, prompts: PromptSet, weights: dict[int, dict[str, Tensor]]) -> dict[int, dict[int, np.ndarray]]:
     """layer -> prompt -> activations (T, F), from plain transformers; the sink's row is zero."""
     plain = plain_copy(model)
     seen: dict[int, Tensor] = {}
@@ -295,18 +283,14 @@ def test_nodes_count_prompts_by_language(
         assert 0 <= row["selection_frequency"] <= 1
 
 
-def test_universal_features_are_kept_and_marked(
-    model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet
-) -> None:
+def test_universal_features_are_kept_and_marked(model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet) -> None:
     everything = edges(model, transcoders, prompts, EdgeConfig(max_nodes=1000, universal_frequency=0.9, bootstrap=2))
     universal = [row for row in everything["node"].to_pylist() if row["universal"]]
     assert universal
     assert all(row["kept"] and row["frequency"] >= 0.9 for row in universal)
 
 
-def test_nodes_are_the_most_influential_in_any_language(
-    tables: dict[str, pa.Table], result: StarResult, prompts: PromptSet
-) -> None:
+def test_nodes_are_the_most_influential_in_any_language(tables: dict[str, pa.Table], result: StarResult, prompts: PromptSet) -> None:
     totals: dict[tuple[int, int], dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for layer, feature, prompt, value in zip(
         result.stars.layer, result.stars.feature, result.stars.prompt, result.stars.total, strict=True
@@ -322,8 +306,7 @@ def test_nodes_are_the_most_influential_in_any_language(
     frequent = [
         name
         for name, values in totals.items()
-        if max(sum(p.prompt in values for p in prompts.prompts if p.language == own) for own in ("en", "fr")) / 12
-        >= CONFIG.min_frequency
+        if max(sum(p.prompt in values for p in prompts.prompts if p.language == own) for own in ("en", "fr")) / 12 >= CONFIG.min_frequency
     ]
     best = sorted(frequent, key=lambda name: -influence[name])[:60]
     assert list(_feature_nodes(tables)) == best
@@ -337,9 +320,7 @@ def test_star_edges_are_means_over_the_prompts_where_the_source_is_active(
     for row in tables["edge_prompt"].to_pylist():
         stored[row["kind"], row["source"]][row["prompt"]] = row["weight"]
     s = result.stars
-    by_language = {
-        (r["kind"], r["source"], r["language"]): r for r in tables["edge_language"].to_pylist() if r["kind"] != "virtual_weight"
-    }
+    by_language = {(r["kind"], r["source"], r["language"]): r for r in tables["edge_language"].to_pylist() if r["kind"] != "virtual_weight"}
     for row in tables["edge"].to_pylist():
         if row["kind"] == "virtual_weight" or row["source"] not in nodes:
             continue
