@@ -72,7 +72,7 @@ def test_json_is_the_reference_graph(folder: Path, tmp_path: Path, opened: tuple
         (link["source"], link["target"]) for link in reference["links"]
     ]
     weights = [[link["weight"] for link in graph["links"]] for graph in (found, reference)]
-    np.testing.assert_allclose(*weights, atol=2e-5, rtol=0)
+    np.testing.assert_allclose(weights[0], weights[1], atol=2e-5, rtol=0)
     listed = json.loads((tmp_path / "graph-metadata.json").read_text())
     assert listed == {"graphs": [reference["metadata"]]}
 
@@ -140,12 +140,16 @@ def test_tables_have_the_columns_of_the_schema(opened: tuple[LanguageModel, Tran
         )
         assert source["kept"]
         assert target["kept"]
-    for node in nodes[:: len(nodes) // 40]:
-        row = adjacency[node["node"]]
-        if node["kind"] in ("feature", "logit"):
-            assert node["input_l1"] == pytest.approx(float(row.abs().sum()), rel=1e-5)
-        else:
-            assert node["input_l1"] is None
+    totals = tables["target_total"].to_pylist()
+    assert len(totals) == order.n_features + order.n_logits
+    logits = traced.graph.last_logits - traced.graph.last_logits.mean()
+    for total in totals[:: len(totals) // 40]:
+        row = adjacency[total["node"]]
+        assert total["absolute_total"] == pytest.approx(float(row.abs().sum()), rel=1e-5)
+        assert total["absolute_selected"] == pytest.approx(total["absolute_total"])
+        rank = total["node"] - order.logits
+        value = traced.graph.pre_activation[total["node"]] if rank < 0 else logits[traced.graph.logit_token_ids[rank]]
+        assert total["signed_total"] + total["constant"] == pytest.approx(float(value), abs=1e-5)
     labels = {node["kind"]: node["label"] for node in reversed(nodes)}
     assert labels["token"] == "<|endoftext|>"
     assert labels["error"] == "error L0 @0"

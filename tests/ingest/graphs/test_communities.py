@@ -23,7 +23,8 @@ from ingest.graphs.communities import (
     node_stability,
     shared_tokens,
 )
-from ingest.graphs.edges import EdgeConfig, edges
+from ingest.graphs.edges import edges
+from ingest.graphs.selection import EdgeConfig
 from ingest.quality import QualityConfig
 from ingest.transcoder import TranscoderSet
 from tests.ingest.random_world import random_model, random_prompts, random_transcoders

@@ -15,7 +15,8 @@ from transformers import Qwen3ForCausalLM
 
 from atlas.errors import InputError, UsageError
 from atlas.schema import arrow_schema
-from ingest.graphs.edges import EdgeConfig, edges
+from ingest.graphs.edges import edges
+from ingest.graphs.selection import EdgeConfig
 from ingest.graphs.stars import StarResult, stars
 from ingest.graphs.virtual import virtual_weights
 from ingest.model import LanguageModel
@@ -79,7 +80,8 @@ def _moved_margins(plain: Qwen3ForCausalLM, site: Any, prompt: Prompt, moves: li
     handle = site.register_forward_hook(hook)
     logits = plain(torch.tensor([prompt.token_ids] * len(moves))).logits[:, -1]
     handle.remove()
-    return logits[:, prompt.answers[0].token_id] - logits[:, [a.token_id for a in prompt.answers[1:]]].amax(1)
+    margins: Tensor = logits[:, prompt.answers[0].token_id] - logits[:, [a.token_id for a in prompt.answers[1:]]].amax(1)
+    return margins
 
 
 def _finite_differences(
@@ -162,7 +164,8 @@ def _frozen_margin(plain: Qwen3ForCausalLM, prompt: Prompt, added: dict[int, Ten
         residual = residual + attention.o_proj(mixed) + held[f"mlp{k}"] + added[k]
     final = residual[-1] * _rms(clean[-1]) * plain.model.norm.weight
     logits = plain.lm_head(final)
-    return logits[prompt.answers[0].token_id] - logits[[a.token_id for a in prompt.answers[1:]]].amax()
+    margin: Tensor = logits[prompt.answers[0].token_id] - logits[[a.token_id for a in prompt.answers[1:]]].amax()
+    return margin
 
 
 def test_star_edges_equal_autograd(
