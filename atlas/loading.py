@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,27 @@ def file_list(paths: Sequence[str]) -> str:
     return "[" + ", ".join(quoted(path) for path in paths) + "]"
 
 
+class NotIncremental(Exception):
+    """A new run changes rows that the file holds already: all has to be built again."""
+
+
 class Loader:
     """Loads one manifest's rows through one connection."""
 
     def __init__(
-        self, atlas: Atlas, connection: duckdb.DuckDBPyConnection, manifest: Manifest, records: Mapping[str, Sequence[CommitRecord]]
+        self,
+        atlas: Atlas,
+        connection: duckdb.DuckDBPyConnection,
+        manifest: Manifest,
+        records: Mapping[str, Sequence[CommitRecord]],
+        carried: Collection[str] = (),
     ) -> None:
         self.atlas = atlas
         self.connection = connection
         self.manifest = manifest
         self.records = records
+        self.new_runs = [run_id for run_id in records if run_id not in carried]
+        """Runs whose rows the file has not yet; all of them unless a publish is incremental."""
         self.n_activations = sum(item.rows for run in records for item in self.shards("activation", run))
 
     def shards(self, table: str, run_id: str) -> list[ShardFile]:
@@ -95,7 +106,7 @@ class Loader:
 
     def load_runs(self) -> None:
         """Load table run from the manifest."""
-        rows = [dict(run.row) for run in self.manifest.runs]
+        rows = [dict(run.row) for run in self.manifest.runs if run.run_id in self.new_runs]
         for row in rows:
             for column in ("started_at", "finished_at"):
                 if row.get(column) is not None:
@@ -105,8 +116,8 @@ class Loader:
     def load_run_tables(self) -> None:
         """Load table run_table from the commit records; a table that a run wrote no row of has a row too."""
         rows = []
-        for run_id, records in self.records.items():
-            for table in sorted({item.table for record in records for item in record.files}):
+        for run_id in self.new_runs:
+            for table in sorted({item.table for record in self.records[run_id] for item in record.files}):
                 found = self.shards(table, run_id)
                 counts = {"n_shards": len(found), "n_rows": sum(item.rows for item in found), "n_bytes": sum(item.bytes for item in found)}
                 rows.append({"run_id": run_id, "table_name": table, **counts})
@@ -114,24 +125,37 @@ class Loader:
 
     def load_of_runs(self, table: str) -> None:
         """Load a table of runs from their shards."""
-        for run_id in self.records:
+        for run_id in self.new_runs:
             if paths := self.paths(table, run_id):
                 source = f"select {quoted(run_id)} as run_id, * from read_parquet({file_list(paths)})"
                 self.connection.execute(f"insert into {name(table)} by name {source}")
 
     def load_shared(self, table: str) -> None:
         """Load a table without a run: the catalogue's rows first, then one row a key from the shards, the newest run's first."""
+        runs = self.new_runs
         if table in CATALOGUE_TABLES:
+            self.connection.execute(f"delete from {name(table)}")
             self.insert(table, self.atlas.catalogue.rows(table))
-        for run_id in reversed(list(self.records)):
+            runs = list(self.records)
+        incremental = len(runs) < len(self.records)
+        for run_id in reversed(runs):
             if paths := self.paths(table, run_id):
                 keys = ", ".join(name(key) for key in key_columns(table))
                 source = f"select distinct on ({keys}) * from read_parquet({file_list(paths)}) order by {keys}"
+                if incremental and self._changes_shared_rows(table, source):
+                    raise NotIncremental(table)
                 self.connection.execute(f"insert into {name(table)} by name {source} on conflict do nothing")
+
+    def _changes_shared_rows(self, table: str, source: str) -> bool:
+        """Say whether a new run brings another row for a key that the file has: the newest wins, so old rows would change."""
+        keys = ", ".join(name(key) for key in key_columns(table))
+        columns = ", ".join(name(column) for column in arrow_schema(table, with_run=True).names)
+        clash = f"select {columns} from ({source}) semi join {name(table)} using ({keys}) except select {columns} from {name(table)}"
+        return bool(self.connection.execute(f"select 1 from ({clash}) limit 1").fetchall())
 
     def load_activations(self) -> None:
         """Load activation, sorted by layer, feature, prompt, position within each run."""
-        for run_id in self.records:
+        for run_id in self.new_runs:
             spans = sorted(layer_spans(path) for path in self.paths("activation", run_id))
             paths = [span.path for span in spans]
             overlap = any(later.low <= earlier.high for earlier, later in itertools.pairwise(spans))
@@ -144,7 +168,7 @@ class Loader:
 
     def load_by_prompt(self) -> None:
         """Load activation_by_prompt from activation."""
-        for run_id in self.records:
+        for run_id in self.new_runs:
             order = "prompt, position, layer, feature"
             source = f"select * from activation where run_id = {quoted(run_id)} order by {order}"
             self.connection.execute(f"insert into activation_by_prompt by name {source}")
@@ -181,9 +205,7 @@ class Loader:
         comments = self.connection.execute(
             "select column_name, comment from duckdb_columns() where database_name = 'next' and table_name = ?", [table]
         ).fetchall()
-        about = self.connection.execute(
-            "select comment from duckdb_tables() where database_name = 'next' and table_name = ?", [table]
-        ).fetchall()
+        about = str(TABLES[table].__table__.comment)  # type: ignore[attr-defined]
         parts = [
             f"select {quoted(run_id)} as run_id, {', '.join(columns)} from read_parquet({file_list(paths)})"
             for run_id, paths in found.items()
@@ -191,9 +213,12 @@ class Loader:
         ]
         # The view is bound when it is made: that needs the folder as the place that relative paths start from.
         self.connection.execute(f"set file_search_path = {quoted(str(self.atlas.path.resolve()))}")
-        self.connection.execute(f"drop table {name(table)}")
+        is_table = self.connection.execute(
+            "select 1 from duckdb_tables() where database_name = 'next' and table_name = ?", [table]
+        ).fetchall()
+        self.connection.execute(f"drop {'table' if is_table else 'view'} {name(table)}")
         self.connection.execute(f"create view {name(table)} as {' union all '.join(parts)}")
-        self.connection.execute(f"comment on view {name(table)} is {quoted(about[0][0])}")
+        self.connection.execute(f"comment on view {name(table)} is {quoted(about)}")
         for column, comment in comments:
             self.connection.execute(f"comment on column {name(table)}.{name(column)} is {quoted(comment)}")
 

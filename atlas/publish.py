@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,9 @@ import duckdb
 from atlas import __version__, files
 from atlas.catalogue import utc_now
 from atlas.errors import AtlasError, DamagedError, QueryError, StoreError
-from atlas.folder import Atlas, CommitRecord, Manifest, sealed
-from atlas.ids import sha256_file
-from atlas.loading import Loader, quoted
+from atlas.folder import Atlas, CommitRecord, Manifest, sealed, unseal
+from atlas.ids import canonical_json, sha256_file, sha256_text
+from atlas.loading import Loader, NotIncremental, quoted
 from atlas.schema import schema_text
 from atlas.settings import DATABASE, INLINE_ROWS, LOCK_SECONDS, PUBLISH_MEMORY, STORAGE_VERSION
 
@@ -63,6 +63,8 @@ class PublishResult:
     n_bytes: int
     activations_inline: bool
     seconds: float
+    n_carried: int = 0
+    """Runs whose rows were copied with the old file."""
 
 
 def publish(
@@ -74,9 +76,13 @@ def publish(
     inline_rows: int = INLINE_ROWS,
     memory: str = PUBLISH_MEMORY,
     wait: float = LOCK_SECONDS,
+    incremental: bool = False,
 ) -> PublishResult:
     """Build atlas.duckdb from the newest manifest and swap it in.
 
+    `incremental`: copy the published file and add the new runs, where it was built by the same version, schema and build steps and
+    shows no run that is gone or changed; otherwise, and where a new run changes a shared row, all is built as usual. Build steps
+    must then fill only what is lacking.
     `wait`: seconds to wait for another publish. `memory`: limit of the database engine; larger sorts spill into the folder.
     Raises DamagedError for a shard that is not what its commit record says, StoreError when the disk refuses or an audit returns a
     row, QueryError for a build step that fails, LockedError after `wait`. The old file stays in all these cases.
@@ -87,15 +93,41 @@ def publish(
     with files.locked(atlas.path / ".publish.lock", seconds=wait, what="publishing"):
         manifest = atlas.manifest()
         records = {run.run_id: list(atlas.records(run)) for run in manifest.runs}
-        verify_shards(atlas, [record for found in records.values() for record in found], report)
+        carried = _carried_runs(atlas, manifest, build) if incremental else frozenset()
+        verify_shards(atlas, [record for run_id, found in records.items() if run_id not in carried for record in found], report)
+        job = _Job(atlas, manifest, records, build, audits, report, inline_rows, memory)
         built = atlas.path / f"{DATABASE}.next"
         _clear(built)
         try:
-            n_rows, inline = _build(atlas, built, manifest, records, build, audits, report, inline_rows, memory)
-            n_bytes = _swap_in(atlas, built, manifest)
+            try:
+                n_rows, inline = job.fill(built, carried)
+            except NotIncremental:
+                carried = frozenset()
+                _clear(built)
+                verify_shards(atlas, [record for found in records.values() for record in found], report)
+                n_rows, inline = job.fill(built, carried)
+            n_bytes = _swap_in(atlas, built, manifest, _signature(build))
         finally:
             _clear(built)
-    return PublishResult(atlas.database, manifest.number, len(manifest.runs), n_rows, n_bytes, inline, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return PublishResult(atlas.database, manifest.number, len(manifest.runs), n_rows, n_bytes, inline, seconds, len(carried))
+
+
+def _signature(build: Sequence[BuildStep]) -> str:
+    """Name what decides the derived rows: the package's version, the schema, the build steps."""
+    return sha256_text(canonical_json([__version__, sha256_text(schema_text()), [step.name for step in build]]))
+
+
+def _carried_runs(atlas: Atlas, manifest: Manifest, build: Sequence[BuildStep]) -> frozenset[str]:
+    """Name the runs that the published file can keep; none where it has to be built anew."""
+    try:
+        digest = sha256_file(atlas.database)
+        said = unseal(published_record(atlas, digest))
+        old = atlas.manifest(int(said["manifest"])).runs
+    except (OSError, StoreError):
+        return frozenset()
+    same = said["database_sha256"] == digest and said.get("signature") == _signature(build)
+    return frozenset(run.run_id for run in old) if same and all(run in manifest.runs for run in old) else frozenset()
 
 
 def verify_shards(atlas: Atlas, records: Sequence[CommitRecord], report: Progress) -> None:
@@ -155,52 +187,68 @@ def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _build(
-    atlas: Atlas,
-    built: Path,
-    manifest: Manifest,
-    records: dict[str, list[CommitRecord]],
-    build: Sequence[BuildStep],
-    audits: Sequence[Audit],
-    report: Progress,
-    inline_rows: int,
-    memory: str,
-) -> tuple[int, bool]:
-    """Fill the new file; returns the number of rows and whether activations are in it."""
-    with contextlib.closing(duckdb.connect(":memory:")) as connection:
-        with engine_errors("create the database"):
-            connection.execute(f"set memory_limit = {quoted(memory)}")
-            connection.execute(f"set temp_directory = {quoted(str(_spill_folder(built)))}")
-            connection.execute(f"attach {quoted(str(built))} as next (storage_version {quoted(STORAGE_VERSION)})")
-            connection.execute("use next")
+@dataclass(frozen=True)
+class _Job:
+    """What one publish is to build."""
+
+    atlas: Atlas
+    manifest: Manifest
+    records: Mapping[str, Sequence[CommitRecord]]
+    build: Sequence[BuildStep]
+    audits: Sequence[Audit]
+    report: Progress
+    inline_rows: int
+    memory: str
+
+    def fill(self, built: Path, carried: Collection[str]) -> tuple[int, bool]:
+        """Fill the new file; returns the number of rows and whether activations are in it. Raises NotIncremental."""
+        with contextlib.closing(duckdb.connect(":memory:")) as connection:
+            with engine_errors("create the database"):
+                self._create(connection, built, carried)
+            loader = Loader(self.atlas, connection, self.manifest, self.records, carried)
+            inline = loader.n_activations <= self.inline_rows
+            if carried and connection.execute("select activations_inline from atlas").fetchall() != [(inline,)]:
+                raise NotIncremental("activation")
+            self._load(connection, loader, inline)
+            for done, step in enumerate(self.build, 1):
+                with engine_errors(f"build step {step.name}"):
+                    step.run(connection)
+                self.report("build steps", done, len(self.build))
+            for done, audit in enumerate(self.audits, 1):
+                _audit(connection, audit)
+                self.report("audits", done, len(self.audits))
+            n_rows = loader.count_rows()
+            with engine_errors("write the database"):
+                connection.execute("use memory")
+                connection.execute("checkpoint next")
+                connection.execute("detach next")
+        return n_rows, inline
+
+    def _create(self, connection: duckdb.DuckDBPyConnection, built: Path, carried: Collection[str]) -> None:
+        connection.execute(f"set memory_limit = {quoted(self.memory)}")
+        connection.execute(f"set temp_directory = {quoted(str(_spill_folder(built)))}")
+        if carried:
+            with files.explained(built):
+                shutil.copyfile(self.atlas.database, built)
+        connection.execute(f"attach {quoted(str(built))} as next (storage_version {quoted(STORAGE_VERSION)})")
+        connection.execute("use next")
+        if not carried:
             # One transaction: a commit for each of a thousand statements would be an fsync each.
             connection.execute("begin")
             connection.execute(schema_text())
             connection.execute("commit")
-        loader = Loader(atlas, connection, manifest, records)
-        inline = loader.n_activations <= inline_rows
+
+    def _load(self, connection: duckdb.DuckDBPyConnection, loader: Loader, inline: bool) -> None:
         for done, (table, load) in enumerate(stages := loader.stages(inline), 1):
             with engine_errors(f"load table {table}"):
                 load()
-            report("load tables", done, len(stages))
+            self.report("load tables", done, len(stages))
         with engine_errors("fill table atlas"):
+            connection.execute("delete from atlas")
             connection.execute(
                 "insert into atlas values (?, ?, ?, ?, ?, ?)",
-                [manifest.format_version, manifest.number, manifest.sha256, __version__, utc_now(), inline],
+                [self.manifest.format_version, self.manifest.number, self.manifest.sha256, __version__, utc_now(), inline],
             )
-        for done, step in enumerate(build, 1):
-            with engine_errors(f"build step {step.name}"):
-                step.run(connection)
-            report("build steps", done, len(build))
-        for done, audit in enumerate(audits, 1):
-            _audit(connection, audit)
-            report("audits", done, len(audits))
-        n_rows = loader.count_rows()
-        with engine_errors("write the database"):
-            connection.execute("use memory")
-            connection.execute("checkpoint next")
-            connection.execute("detach next")
-    return n_rows, inline
 
 
 def _audit(connection: duckdb.DuckDBPyConnection, audit: Audit) -> None:
@@ -211,13 +259,14 @@ def _audit(connection: duckdb.DuckDBPyConnection, audit: Audit) -> None:
         raise StoreError(f"audit {audit.name} found {len(found)} rows that are wrong: {shown}", hint="The published atlas stays as it was.")
 
 
-def _swap_in(atlas: Atlas, built: Path, manifest: Manifest) -> int:
+def _swap_in(atlas: Atlas, built: Path, manifest: Manifest, signature: str) -> int:
     """Write the new file's hash down, then rename it over the old one; returns its size."""
     with files.explained(built):
         files.disk.sync_path(built)
     digest, n_bytes = sha256_file(built), built.stat().st_size
     record = published_record(atlas, digest)
     content = {"database_sha256": digest, "bytes": n_bytes, "manifest": manifest.number, "manifest_sha256": manifest.sha256}
+    content["signature"] = signature
     files.write_whole(record, sealed(content))
     stale = atlas.database.with_name(f"{DATABASE}.wal")
     if stale.exists():

@@ -15,6 +15,7 @@ from atlas.folder import Atlas
 from atlas.ids import run_id
 from atlas.publish import Audit, BuildStep, publish
 from atlas.reader import Reader
+from atlas.runs import remove_run
 from atlas.schema import CATALOGUE_TABLES, TABLES, arrow_schema
 from atlas.shards import RunWriter
 from tests.atlas.samples import (
@@ -247,3 +248,56 @@ def test_a_missing_shard_is_named_when_its_view_is_asked_and_other_tables_answer
         assert reader.sql("select count(*) from prompt").rows() == [(12,)]
         with pytest.raises(QueryError, match=missing_shard.name):
             reader.sql("select layer, count(*) from activation group by layer")
+
+
+def published_tables(folder: Path) -> dict[str, list[str]]:
+    """All rows of a published file, without the time of publishing."""
+    with Reader(folder) as reader:
+        found = {table: sorted(str(row) for row in reader.sql(f'select * from "{table}"').rows()) for table in TABLES if table != "atlas"}
+        return {**found, "atlas": [str(reader.sql("select * exclude (published_at, manifest_hash) from atlas").rows())]}
+
+
+def count_by_run(connection: duckdb.DuckDBPyConnection) -> None:
+    """A build step that fills what is lacking."""
+    connection.execute(
+        "insert into histogram select run_id, layer, feature, 0, 0, 1, count(*) from activation "
+        "where run_id not in (select run_id from histogram) group by run_id, layer, feature"
+    )
+
+
+@pytest.mark.parametrize("inline_rows", [10**9, 0])
+def test_an_incremental_publish_gives_the_same_file_as_a_whole_one(atlas: Atlas, inline_rows: int) -> None:
+    steps = [BuildStep("count", count_by_run)]
+    publish(atlas.path, build=steps, inline_rows=inline_rows)
+    write_run(atlas, 2)
+    atlas.catalogue.add_note("between")
+    result = publish(atlas.path, build=steps, inline_rows=inline_rows, incremental=True)
+    assert (result.n_carried, result.n_runs) == (1, 2)
+    incremental = published_tables(atlas.path)
+    assert publish(atlas.path, build=steps, inline_rows=inline_rows).n_carried == 0
+    assert published_tables(atlas.path) == incremental
+    assert len(incremental["note"]) == 1
+
+
+@pytest.mark.parametrize("reason", ["removed run", "other steps", "changed shared row", "damaged file", "other place of activations"])
+def test_an_incremental_publish_builds_all_where_it_must(atlas: Atlas, reason: str) -> None:
+    publish(atlas.path)
+    steps: list[BuildStep] = []
+    inline_rows = 10**9
+    with RunWriter(atlas, plan(2), run_id(plan(2))) as writer:
+        name = "renamed" if reason == "changed shared row" else "tiny"
+        writer.commit("model", {"model": model_rows().set_column(1, "name", pa.array([name]))})
+        writer.finish({**RUN_ROW, "seed": 2})
+    if reason == "removed run":
+        remove_run(atlas.path, run_id(plan(1)))
+    elif reason == "other steps":
+        steps = [BuildStep("count", count_by_run)]
+    elif reason == "damaged file":
+        atlas.database.chmod(0o644)
+        atlas.database.write_bytes(atlas.database.read_bytes()[:-1])
+    elif reason == "other place of activations":
+        inline_rows = 0
+    assert publish(atlas.path, build=steps, inline_rows=inline_rows, incremental=True).n_carried == 0
+    with Reader(atlas.path) as reader:
+        assert reader.sql("select name from model").rows() == [(name,)]
+        assert reader.sql("select count(*) from run").rows() == [(1 if reason == "removed run" else 2,)]
