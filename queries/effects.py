@@ -76,10 +76,10 @@ def read_outcomes(con: duckdb.DuckDBPyConnection, run: str) -> Outcomes:
     )
 
 
-def effect_rows(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
-    """Yield one row per intervention, language, split and kind of control."""
+def effect_rows(outcomes: Outcomes, summarised: Ints) -> Iterator[dict[str, Any]]:
+    """Yield one row per intervention that is not summarised yet, language, split and kind of control."""
     design = outcomes.design
-    subjects = np.flatnonzero(outcomes.control == "")
+    subjects = np.flatnonzero((outcomes.control == "") & ~np.isin(outcomes.intervention, summarised))
     for language in ("all", *design.languages):
         for split in ("all", *sorted(set(outcomes.split.tolist()))):
             here = ((language == "all") | (design.language == language)) & ((split == "all") | (outcomes.split == split))
@@ -131,10 +131,10 @@ def _controls(outcomes: Outcomes, row: int, effect: Floats, mean: float) -> Iter
 
 
 def write_effects(con: duckdb.DuckDBPyConnection) -> None:
-    """Summarise the outcomes of every run that has them and no effects."""
+    """Summarise the outcomes of interventions that brought no effects of their own."""
     for run in fetch(con, "effect_runs")["run_id"].astype(str).tolist():
         outcomes = read_outcomes(con, run)
-        rows = list(effect_rows(outcomes))
+        rows = list(effect_rows(outcomes, fetch(con, "summarised", run=run)["intervention"].astype(np.int64)))
         rules = dict(zip(outcomes.intervention.tolist(), outcomes.rule.tolist(), strict=True))
         families: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in rows:

@@ -51,6 +51,12 @@ def _bridges(con: duckdb.DuckDBPyConnection) -> None:
     write_bridges(con)
 
 
+def _claims(con: duckdb.DuckDBPyConnection) -> None:
+    from queries.claims import check_claims, write_claims
+
+    write_claims(con, check_claims(con))
+
+
 def build_steps() -> Sequence[BuildStep]:
     """Return the steps in order; numpy and scipy are imported when a step runs."""
     from atlas.publish import BuildStep
@@ -63,6 +69,7 @@ def build_steps() -> Sequence[BuildStep]:
         BuildStep("layer_score", _layer_scores),
         BuildStep("effect", _effects),
         BuildStep("bridge", _bridges),
+        BuildStep("claim", _claims),
     )
 
 

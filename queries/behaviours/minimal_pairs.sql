@@ -9,6 +9,7 @@
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
 --   language | varchar | null | only pairs of this language; null is all
 --   least | double | 0.25 | least share of pairs in which the feature is on this side only
+--   layer | smallint | null | only this layer; null is all
 --   top | integer | 100 | rows at most
 -- columns:
 --   behaviour | varchar | - | behaviour
@@ -49,7 +50,7 @@ active as (
     select distinct a.prompt, a.layer, a.feature
     from activation_by_prompt a
     anti join sink using (prompt, position)
-    where a.run_id = $run
+    where a.run_id = $run and ($layer is null or a.layer = $layer)
 ),
 here as (
     select s.*, a.layer, a.feature, o.prompt is not null as in_other

@@ -10,6 +10,7 @@
 --   concept | varchar | null | concept; null is the first by name
 --   language | varchar | null | only prompts of this language; null is all
 --   role | varchar | null | only positions of this role; null is all but sinks | content, operator, quote, template, decision, other
+--   layer | smallint | null | only this layer; null is all
 --   top | integer | 100 | rows at most
 -- columns:
 --   concept | varchar | - | the concept
@@ -48,7 +49,7 @@ active as (
     select a.layer, a.feature, a.prompt, max(a.activation) as activation
     from activation a
     semi join place using (prompt, position)
-    where a.run_id = $run
+    where a.run_id = $run and ($layer is null or a.layer = $layer)
     group by a.layer, a.feature, a.prompt
 ),
 counted as (

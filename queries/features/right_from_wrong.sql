@@ -11,6 +11,7 @@
 --   behaviour | varchar | null | only this behaviour; null is all
 --   language | varchar | null | only this language; null is all
 --   support | integer | 3 | least prompts with the feature active
+--   layer | smallint | null | only this layer; null is all
 --   top | integer | 100 | rows at most
 -- columns:
 --   layer | smallint | - | layer
@@ -43,7 +44,7 @@ active as (
     select a.layer, a.feature, a.prompt, max(a.activation) as activation
     from activation a
     anti join sink using (prompt, position)
-    where a.run_id = $run
+    where a.run_id = $run and ($layer is null or a.layer = $layer)
     group by a.layer, a.feature, a.prompt
 ),
 ranked as (

@@ -7,6 +7,7 @@
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
 --   rate | double | 0.1 | least share of a behaviour's prompts with the feature active
+--   layer | smallint | null | only this layer; null is all
 --   top | integer | 100 | rows at most
 -- columns:
 --   layer | smallint | - | layer
@@ -31,7 +32,7 @@ active as (
     select distinct a.layer, a.feature, a.prompt
     from activation a
     anti join sink using (prompt, position)
-    where a.run_id = $run
+    where a.run_id = $run and ($layer is null or a.layer = $layer)
 ),
 rates as (
     select a.layer, a.feature, p.behaviour, count(*) / any_value(s.n_prompts) as rate

@@ -33,4 +33,5 @@ where run_id = $run
     and (score = 'bridge' and parameter_set = $parameter_set or score = 'causal_bridge' and parameter_set = 'default')
     and languages = least($language_a, $language_b) || '+' || greatest($language_a, $language_b)
 group by grouping sets ((layer), ())
+having count(*) > 0
 order by layer;

@@ -109,4 +109,4 @@ select
     b.above_zero
 from bounded b
 join intervention i on i.run_id = $run and i.intervention = b.swap
-order by b.swap, b.source_language, b.target_language, b.control <> 'none', b.control;
+order by intervention, b.source_language, b.target_language, b.control <> 'none', b.control;

@@ -1,6 +1,7 @@
 -- To what do the effects of single-feature ablations belong: the layer, the prompt, or the feature?
 --
--- Shares of the total sum of squares: between layers, between prompts, between (prompt, layer) cells, and between features within a cell.
+-- Shares of the total sum of squares: between layers, between prompts, between (prompt, layer) cells, and between features within a cell;
+-- the last part is the mean square within cells of several features over the mean square of all, since a cell of one has nothing within.
 -- Hardly any variance within cells means that all features of a layer do the same on a prompt: the edit went to the wrong place.
 -- decides: whether single-feature effects may be read as effects of features
 -- grain: one row per rule, control and split of the variance
@@ -11,10 +12,10 @@
 --   controls | boolean | false | look at the controls' effects instead
 -- columns:
 --   rule | varchar | - | rule of the interventions
---   part | varchar | - | layer, prompt, prompt_and_layer or feature_within_cell
+--   part | varchar | - | layer, prompt, prompt_and_layer, feature_within_cell or feature_within_shared_cell
 --   share | double | share | of the total sum of squares
 --   n_effects | bigint | effects | effects of one feature on one prompt
---   n_groups | bigint | groups | groups of the part
+--   n_groups | bigint | groups | groups of the part; within cells the degrees of freedom
 --   sound | boolean | - | whether all interventions are free of known faults
 with effects as (
     select i.rule, m.layer, o.prompt, i.sound, o.effect::double as effect
@@ -73,6 +74,16 @@ complete as (
     select rule, 'feature_within_cell' as part, sum(squares_within) as squares, (sum(n) - count(*))::bigint as n_groups
     from cells
     group by rule
+    union all
+    select
+        c.rule,
+        'feature_within_shared_cell' as part,
+        sum(c.squares_within) / sum(c.n) * any_value(w.n) as squares,
+        (sum(c.n) - count(*))::bigint as n_groups
+    from cells c
+    join whole w using (rule)
+    where c.n > 1
+    group by c.rule
 )
 select
     c.rule::varchar as rule,

@@ -22,7 +22,9 @@
 --   n_leaning_a | bigint | nodes | leaning to the first language
 --   n_leaning_b | bigint | nodes | leaning to the second language
 --   n_insufficient | bigint | nodes | too little support
---   dominant_share | double | share | share of the most frequent profile
+--   balanced_share | double | share | n_balanced / n_nodes
+--   leaning_a_share | double | share | n_leaning_a / n_nodes
+--   leaning_b_share | double | share | n_leaning_b / n_nodes
 --   stability | double | share | mean share of seeds in which a node stays with its group
 with counts as (
     select
@@ -79,7 +81,9 @@ select
     n_leaning_a,
     n_leaning_b,
     n_insufficient,
-    greatest(n_balanced, n_leaning_a, n_leaning_b, n_insufficient) / n_nodes as dominant_share,
+    n_balanced / n_nodes as balanced_share,
+    n_leaning_a / n_nodes as leaning_a_share,
+    n_leaning_b / n_nodes as leaning_b_share,
     stability
 from grouped
 order by graph, partition, community;

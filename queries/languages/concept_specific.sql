@@ -11,6 +11,7 @@
 --   language_b | varchar | fr | second language
 --   purity | double | 0.5 | least share of active prompts in the strongest cluster, in each language
 --   support | integer | 2 | least active prompts in the strongest cluster, in each language
+--   layer | smallint | null | only this layer; null is all
 --   top | integer | 100 | rows at most
 -- columns:
 --   layer | smallint | - | layer
@@ -42,7 +43,7 @@ active as (
     select a.layer, a.feature, a.prompt, max(a.activation) as activation
     from activation a
     anti join place using (prompt, position)
-    where a.run_id = $run
+    where a.run_id = $run and ($layer is null or a.layer = $layer)
     group by a.layer, a.feature, a.prompt
 ),
 counted as (

@@ -11,6 +11,7 @@
 --   language_b | varchar | fr | second language
 --   share | double | 0.9 | least share of active prompts in one template
 --   support | integer | 3 | least active prompts in each language
+--   layer | smallint | null | only this layer; null is all
 --   top | integer | 100 | rows at most
 -- columns:
 --   layer | smallint | - | layer
@@ -36,7 +37,7 @@ active as (
     select distinct a.layer, a.feature, a.prompt
     from activation a
     anti join place using (prompt, position)
-    where a.run_id = $run
+    where a.run_id = $run and ($layer is null or a.layer = $layer)
 ),
 by_template as (
     select

@@ -546,6 +546,7 @@ def _graph(tables: Tables, run: str, activations: Sequence[Row], rng: np.random.
             "n_prompts": n_prompts,
             "n_nodes": len(features) + 1,
             "n_edges": len(edges),
+            "parameters": json.dumps({"max_nodes": 30, "universal": {"rate": 0.8}}),
         }
     )
     _partitions(tables, run, features)

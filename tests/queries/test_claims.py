@@ -1,0 +1,109 @@
+"""Claims are recomputed by questions; the thesis's claims come out as the file expects where the data are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+import queries
+from atlas.errors import InputError
+from queries.claims import Claim, check_claims, claims_files, read_claims, summary, write_claims
+from tests.queries import synthetic
+
+BASE: dict[str, Any] = {"id": "c", "statement": "s", "source": "text", "expected": "reproduced", "run": "imported graph"}
+
+
+def verdict(con: duckdb.DuckDBPyConnection, **fields: Any) -> tuple[str, Any]:
+    (checked,) = check_claims(con, [Claim(**{**BASE, **fields})])
+    return checked.verdict, checked.recomputed
+
+
+@pytest.mark.parametrize(
+    ("published", "fields", "expected"),
+    [
+        (96, {"tolerance": 0.0}, ("contradicted", 2)),
+        (2, {}, ("reproduced", 2)),
+        (2.4, {"tolerance": 0.4}, ("reproduced", 2)),
+        (2.4, {"tolerance": 0.3}, ("contradicted", 2)),
+        ("< 3", {}, ("reproduced", 2)),
+        (">= 3", {}, ("contradicted", 2)),
+        ([2], {"reduce": "list"}, ("reproduced", [2])),
+        ([2, 3], {"reduce": "list"}, ("contradicted", [2])),
+        ("positive", {"reduce": "sign"}, ("reproduced", "positive")),
+        (1, {"reduce": "count"}, ("reproduced", 1)),
+        (3, {"where": {}, "reduce": "sum"}, ("reproduced", 3)),
+        (1, {"where": {"part": "!node"}}, ("reproduced", 1)),
+        (2, {"where": {"part": "nothing"}}, ("not_reproducible", None)),
+    ],
+)
+def test_verdicts(built: duckdb.DuckDBPyConnection, published: Any, fields: dict[str, Any], expected: tuple[str, Any]) -> None:
+    given = {"query": "graphs/summary", "column": "n", "where": {"part": "node"}, **fields}
+    assert verdict(built, published=published, **given) == expected
+
+
+def test_a_claim_that_nothing_recomputes_is_not_reproducible(built: duckdb.DuckDBPyConnection) -> None:
+    assert verdict(built, published=1) == ("not_reproducible", None)
+
+
+def test_claims_of_runs_that_are_not_here_are_left_out(built: duckdb.DuckDBPyConnection) -> None:
+    claim = Claim(**{**BASE, "published": 1, "run": "another run"})
+    assert check_claims(built, [claim]) == []
+
+
+def test_checked_claims_are_written_and_replaced(spoiled: duckdb.DuckDBPyConnection) -> None:
+    claim = Claim(**{**BASE, "published": 2}, query="graphs/summary", column="n", where={"part": "node"})
+    for _ in range(2):
+        write_claims(spoiled, check_claims(spoiled, [claim]))
+    rows = queries.ask(spoiled, "provenance/claims", verdict="reproduced").arrow().to_pylist()
+    (row,) = [row for row in rows if row["claim_id"] == "c"]
+    assert (row["published"], row["recomputed"], row["run_name"]) == ("2", "2", "imported graph")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[claim]]\nid = 'a'", "has no 'statement'"),
+        ("[[claim]\n", "claims.toml"),
+        ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='true'", "expected"),
+        ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\ntolerence=1", "tolerence"),
+        ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\nquery='graphs/summary'\ncolumn='m'", "column 'm'"),
+        ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\nreduce='mean'", "mean"),
+        ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\n" * 2, "twice"),
+    ],
+)
+def test_a_bad_claims_file_is_named_with_its_claim(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        read_claims(path)
+
+
+@pytest.fixture(scope="module")
+def thesis(shared_data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The two runs that the claims speak of, imported and built."""
+    from ingest.importers import read
+    from tests.ingest.importers.conftest import load
+
+    with duckdb.connect() as con:
+        con.execute(synthetic.SCHEMA.read_text(encoding="utf-8"))
+        for name in ("b1_v1", "mc"):
+            load(con, read("thesis", shared_data / "thesis" / name))
+        for step in queries.build_steps():
+            step.run(con)
+        yield con
+
+
+def test_every_claim_about_the_thesis_has_the_verdict_its_file_expects(thesis: duckdb.DuckDBPyConnection) -> None:
+    checked = check_claims(thesis)
+    assert [(item.claim.id, item.recomputed, item.verdict) for item in checked if item.surprising] == []
+    assert len(checked) == len([claim for path in claims_files() for claim in read_claims(path)])
+    assert summary(checked) == {"reproduced": 74, "contradicted": 11, "not_reproducible": 1}
+
+
+def test_the_imported_thesis_passes_all_audits(thesis: duckdb.DuckDBPyConnection) -> None:
+    found = {audit.name: thesis.execute(audit.sql).fetchall() for audit in queries.audits()}
+    assert {name: rows for name, rows in found.items() if rows} == {}
