@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from atlas.stats import wilson
+
 Columns = Mapping[str, list[Any]]
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -91,13 +93,6 @@ def _layers(axes: Any, layers: Sequence[int]) -> None:
     axes.set_xlim(min(layers) - 0.4, max(layers) + 0.4)
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share of n."""
-    z = 1.959964
-    middle, half = (share + z * z / (2 * n)), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-
-
 def layer_profile(figure: Any, columns: Columns) -> None:
     """Draw the share of bilingual features by layer, one line a score, with Wilson's band."""
     axes = figure.subplots()
@@ -107,8 +102,9 @@ def layer_profile(figure: Any, columns: Columns) -> None:
         style = _style(number)
         axes.plot(layers, shares, label=label, **style)
         if "n_features" in columns and number < MOST_LINES:
-            bands = [wilson(share, columns["n_features"][row]) for row, share in zip(ordered, shares, strict=True)]
-            axes.fill_between(layers, *zip(*bands, strict=True), color=style["color"], alpha=0.15, linewidth=0)
+            totals = [columns["n_features"][row] for row in ordered]
+            low, high = wilson([round(share * total) for share, total in zip(shares, totals, strict=True)], totals)
+            axes.fill_between(layers, low, high, color=style["color"], alpha=0.15, linewidth=0)
     _layers(axes, columns["layer"])
     axes.set_ylim(0, None)
     axes.set_ylabel("share of features")

@@ -27,7 +27,8 @@ from ingest.importers.graph_rows import ForeignGraph, cantor, node_label
 
 KINDS = {"cross layer transcoder": "feature", "mlp reconstruction error": "error", "embedding": "token", "logit": "logit"}
 """feature_type -> node kind. Per-layer transcoders are printed as cross layer ones, too."""
-NODE_ID = re.compile(r"^(E|\d+)_(\d+)_(\d+)$")
+NODE_ID = re.compile(r"^(E|\d+)_(\d+)_(\d+)(?:_error)?$")
+"""`_error` is how this project's own export tells an error node from a feature of layer 0."""
 OUTPUT = re.compile(r'^Output "(.*)" \(p=[\d.]+\)$', re.DOTALL)
 """How a logit is named; a text within may hold quotes."""
 EDGE_BATCH = 65536
