@@ -708,8 +708,6 @@ create table node (
     probability         double,
     kept                boolean not null,
     universal           boolean,
-    input_l1            double,
-    input_constant      double,
     cumulative_influence double
 );
 comment on table node is 'one row per node of a graph; key (run_id, graph, node)';
@@ -732,8 +730,6 @@ comment on column node.selection_frequency is 'share of bootstrap resamples that
 comment on column node.probability is 'of a logit node';
 comment on column node.kept is 'survives pruning';
 comment on column node.universal is 'active on nearly every prompt of every language (threshold in graph.parameters); marked, never dropped';
-comment on column node.input_l1 is 'sum of absolute edge weights into it over all sources, stored or not, attribution graphs';
-comment on column node.input_constant is 'part of its pre-activation that is no edge: biases and left-out positions, attribution graphs';
 comment on column node.cumulative_influence is 'share of this and all stronger nodes, as circuit-tracer prints it (small is important); imported graphs have only this';
 
 create table node_language (

@@ -575,11 +575,10 @@ class Node(Row, table=True):
         "active on nearly every prompt of every language (threshold in graph.parameters); marked, never dropped",
         null=True,
     )
-    input_l1: float | None = column(
-        "double", "sum of absolute edge weights into it over all sources, stored or not, attribution graphs", null=True
-    )
-    input_constant: float | None = column(
-        "double", "part of its pre-activation that is no edge: biases and left-out positions, attribution graphs", null=True
+    cumulative_influence: float | None = column(
+        "double",
+        "share of this and all stronger nodes, as circuit-tracer prints it (small is important); imported graphs have only this",
+        null=True,
     )
     cumulative_influence: float | None = column(
         "double",

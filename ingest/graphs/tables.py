@@ -1,9 +1,8 @@
-"""Rows of tables `graph`, `node` and `edge` for attribution graphs.
+"""Rows of tables `graph`, `node`, `edge` and `target_total` for attribution graphs.
 
 In: an `AttributionGraph` and what pruning kept. Out: Arrow tables by name, without `run_id` (docs/contract.md). All nodes
-of the graph are stored, `kept` says which survive pruning; edges are the kept ones. Each attributed node has the sum of
-absolute weights over all its sources (`input_l1`), so that a share of its input can be computed without the edges that
-are not stored.
+of the graph are stored, `kept` says which survive pruning; edges are the kept ones. `target_total` has the sums of weights
+over all sources of each attributed target, so that a share of its input can be computed without the edges not stored.
 """
 
 import json
@@ -63,6 +62,7 @@ def graph_tables(
         "graph": pa.table({column: [value] for column, value in row.items()}),
         "node": _nodes(graph, pruned, order, ordinal, token_texts, logit_texts),
         "edge": _edges(graph, pruned, order, ordinal),
+        "target_total": _totals(graph, order, ordinal),
     }
 
 
@@ -91,7 +91,6 @@ def _nodes(
     error_layers = [at for at in range(order.n_layers) for _ in places]
     error_places = places * order.n_layers
     no_feature: list[int | None] = [None] * (n_errors + order.n_positions + order.n_logits)
-    l1 = graph.row_l1
     return pa.table(
         {
             "graph": pa.array([ordinal] * order.n_nodes),
@@ -111,23 +110,29 @@ def _nodes(
             ),
             "mean_activation": pa.array([*graph.activation[selected].tolist(), *no_feature], pa.float64()),
             "influence": pa.array((pruned.influence / graph.logit_probabilities.sum()).double().numpy()),
+            "cumulative_influence": pa.array(pruned.cumulative.double().numpy()),
             "probability": pa.array(
                 [None] * order.logits + graph.logit_probabilities.tolist(),
                 pa.float64(),
             ),
             "kept": pa.array(pruned.node_mask.numpy()),
-            "input_l1": pa.array(
-                [*l1[selected].tolist(), *[None] * (order.logits - n_features), *l1[graph.order.logits :].tolist()],
-                pa.float64(),
-            ),
-            "input_constant": pa.array(
-                [
-                    *graph.constants[selected].tolist(),
-                    *[None] * (order.logits - n_features),
-                    *graph.constants[len(graph.active) :].tolist(),
-                ],
-                pa.float64(),
-            ),
+        }
+    )
+
+
+def _totals(graph: AttributionGraph, order: NodeOrder, ordinal: int) -> pa.Table:
+    """Return what the incoming edges of each attributed feature and each logit add up to, over all sources."""
+    nodes = torch.cat([torch.arange(order.n_features), torch.arange(order.logits, order.n_nodes)])
+    everywhere = torch.cat([graph.selected, torch.arange(graph.order.logits, graph.order.n_nodes)])
+    constants = torch.cat([graph.constants[graph.selected], graph.constants[len(graph.active) :]])
+    return pa.table(
+        {
+            "graph": pa.array([ordinal] * len(nodes), pa.int32()),
+            "node": pa.array(nodes.numpy()),
+            "absolute_total": pa.array(graph.row_l1[everywhere].double().numpy()),
+            "absolute_selected": pa.array(graph.node_edges().row_sums()[nodes].double().numpy()),
+            "signed_total": pa.array(graph.edges.row_sums(absolute=False)[everywhere].double().numpy()),
+            "constant": pa.array(constants.double().numpy()),
         }
     )
 
