@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "claims"
 Verdict = Literal["reproduced", "contradicted", "not_reproducible"]
-Cell = str | float | int | bool | None
 
 _FIELDS = {
     "id": str,
@@ -52,7 +51,7 @@ _BOUND = re.compile(r"\s*(<=|>=|<|>)\s*(-?[\d.]+(?:e-?\d+)?)\s*")
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
-def _one(values: Sequence[Cell]) -> Cell:
+def _one(values: Sequence[Any]) -> Any:
     if len(values) != 1:
         raise UsageError(f"{len(values)} rows where one is meant", hint="narrow `where`, or give a `reduce`")
     return values[0]
@@ -68,7 +67,7 @@ _REDUCE: Mapping[str, Callable[[Sequence[Any]], Any]] = {
     "max": max,
     "min": min,
     "all": all,
-    "sign": lambda values: {1: "positive", -1: "negative", 0: "zero"}[(_one(values) > 0) - (_one(values) < 0)],
+    "sign": lambda values: ("negative", "zero", "positive")[(_one(values) > 0) - (_one(values) < 0) + 1],
 }
 
 
@@ -155,26 +154,49 @@ def check_claims(con: duckdb.DuckDBPyConnection | Reader, claims: Iterable[Claim
     """Recompute claims, by default all that ship; those of runs that are not here are left out."""
     if claims is None:
         claims = [claim for path in claims_files() for claim in read_claims(path)]
-    checked = []
-    for claim in claims:
-        run_id = None
-        if claim.run is not None:
+    data = _Data(con)
+    return [_check(data, claim) for claim in claims if claim.run is None or data.run_id(claim.run) is not None]
+
+
+class _Data:
+    """Answers and runs, each asked for once: many claims rest on one answer."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection | Reader) -> None:
+        self._con = con
+        self._runs: dict[str, str | None] = {}
+        self._answers: dict[str, list[dict[str, Any]]] = {}
+
+    def run_id(self, name: str) -> str | None:
+        """Return the id of a run, None where there is none."""
+        if name not in self._runs:
             try:
-                run_id = resolve_run(con, "run", claim.run)
+                self._runs[name] = resolve_run(self._con, "run", name)
             except UsageError:
-                continue
-        checked.append(_check(con, claim, run_id))
-    return checked
+                self._runs[name] = None
+        return self._runs[name]
+
+    def answer(self, name: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of a question."""
+        key = json.dumps([name, parameters], sort_keys=True)
+        if key not in self._answers:
+            self._answers[key] = ask(self._con, name, **parameters).arrow().to_pylist()
+        return self._answers[key]
+
+    def source_hash(self, run_id: str | None) -> str | None:
+        """Return the hash of the plan of a run, which holds the hashes of its files."""
+        runs = [] if run_id is None else self.answer("provenance/runs", {})
+        return next((str(row["plan_hash"]) for row in runs if row["run_id"] == run_id), None)
 
 
-def _check(con: duckdb.DuckDBPyConnection | Reader, claim: Claim, run_id: str | None) -> Checked:
-    result = Checked(claim, None, "not_reproducible", claim.note, run_id, _source_hash(con, run_id))
-    if claim.query is None:
+def _check(data: _Data, claim: Claim) -> Checked:
+    run_id = None if claim.run is None else data.run_id(claim.run)
+    result = Checked(claim, None, "not_reproducible", claim.note, run_id, data.source_hash(run_id))
+    if claim.query is None or claim.column is None:
         return result
     parameters = dict(claim.parameters or {})
     if run_id is not None and question(claim.query).main is not None:
         parameters["run"] = run_id
-    table = ask(con, claim.query, **parameters).arrow().to_pylist()
+    table = data.answer(claim.query, parameters)
     rows = [row for row in table if all(_holds(row[name], wanted) for name, wanted in (claim.where or {}).items())]
     values = [row[claim.column] for row in rows]
     if (not values and claim.reduce not in ("count", "distinct", "list")) or any(value is None for value in values):
@@ -182,13 +204,6 @@ def _check(con: duckdb.DuckDBPyConnection | Reader, claim: Claim, run_id: str | 
     recomputed = _REDUCE[claim.reduce](values)
     verdict: Verdict = "reproduced" if _equal(claim.published, recomputed, claim.tolerance) else "contradicted"
     return replace(result, recomputed=recomputed, verdict=verdict)
-
-
-def _source_hash(con: duckdb.DuckDBPyConnection | Reader, run_id: str | None) -> str | None:
-    if run_id is None:
-        return None
-    runs = ask(con, "provenance/tables").arrow().to_pylist()
-    return next((str(row["plan_hash"]) for row in runs if row["run_id"] == run_id), None)
 
 
 def _join(*notes: str | None) -> str:

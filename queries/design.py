@@ -30,7 +30,9 @@ PSEUDO_LANGUAGE = "xx"
 def fetch(con: duckdb.DuckDBPyConnection, stem: str, **parameters: object) -> dict[str, NDArray[Any]]:
     """Run `build/<stem>.sql` and return its columns."""
     columns = con.execute(read_sql("build", stem), parameters).fetchnumpy()
-    return {name: np.asarray(np.ma.filled(values)) if np.ma.isMaskedArray(values) else np.asarray(values) for name, values in columns.items()}
+    return {
+        name: np.asarray(np.ma.filled(values)) if np.ma.isMaskedArray(values) else np.asarray(values) for name, values in columns.items()
+    }
 
 
 def codes(*columns: NDArray[Any]) -> Ints:

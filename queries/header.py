@@ -135,16 +135,11 @@ class Question:
         known = {parameter.name: parameter for parameter in self.parameters}
         for name in given:
             if name not in known:
-                raise UsageError(
-                    f"{self.name} has no parameter {name!r}", hint=f"it has: {', '.join(known) or 'no parameters'}"
-                )
+                raise UsageError(f"{self.name} has no parameter {name!r}", hint=f"it has: {', '.join(known) or 'no parameters'}")
         for parameter in self.parameters:
             if parameter.required and given.get(parameter.name) is None:
                 raise UsageError(f"{self.name} needs {parameter.name}", hint=f"{parameter.name}: {parameter.meaning}")
-        return {
-            name: parameter.parse(given[name]) if name in given else parameter.default
-            for name, parameter in known.items()
-        }
+        return {name: parameter.parse(given[name]) if name in given else parameter.default for name, parameter in known.items()}
 
 
 @dataclass(frozen=True)

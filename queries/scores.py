@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special
+from scipy import special
 
 from atlas import stats
 from queries.design import (
@@ -118,7 +118,7 @@ def entropy(rate: Floats) -> Floats:
     total = rate.sum(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = rate / total
-    return np.where(total[..., 0] > 0, -special.xlogy(share, share).sum(-1), np.nan)
+    return np.asarray(np.where(total[..., 0] > 0, -special.xlogy(share, share).sum(-1), np.nan))
 
 
 def monolinguality(mean: Floats, language: int) -> Floats:
@@ -187,7 +187,7 @@ def _equal_rates(x: Floats, m: Floats, y: Floats, n: Floats, margin: float) -> F
     p, q = (x + 0.5) / (m + 1), (y + 0.5) / (n + 1)
     error = np.sqrt(p * (1 - p) / np.maximum(m, 1) + q * (1 - q) / np.maximum(n, 1))
     difference = p - q
-    return np.maximum(special.ndtr((difference - margin) / error), special.ndtr(-(difference + margin) / error))
+    return np.asarray(np.maximum(special.ndtr((difference - margin) / error), special.ndtr(-(difference + margin) / error)))
 
 
 def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: list[Score], parameters: Parameters) -> None:

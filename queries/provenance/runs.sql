@@ -12,6 +12,7 @@
 --   model_dtype | varchar | - | dtype of the analysis
 --   transcoder_set | varchar | - | dictionaries
 --   prompt_set_hash | varchar | - | SHA-256 over prompts and answers
+--   plan_hash | varchar | - | SHA-256 of the plan, which holds the hashes of its inputs
 --   seed | integer | - | base seed
 --   n_prompts | bigint | prompts | prompts
 --   languages | varchar[] | - | languages of the prompts
@@ -46,6 +47,7 @@ select
     m.dtype as model_dtype,
     r.transcoder_set,
     r.prompt_set_hash,
+    r.plan_hash,
     r.seed,
     coalesce(s.n_prompts, 0) as n_prompts,
     s.languages,

@@ -50,9 +50,7 @@ def rows(seed: int = 0) -> Tables:
         for name in sorted(tables):
             n = sum(row.get("run_id") == run for row in tables[name])
             if n and name not in ("run", "run_table"):
-                tables["run_table"].append(
-                    {"run_id": run, "table_name": name, "n_shards": 1, "n_rows": n, "n_bytes": 10 * n}
-                )
+                tables["run_table"].append({"run_id": run, "table_name": name, "n_shards": 1, "n_rows": n, "n_bytes": 10 * n})
     return dict(tables)
 
 
@@ -202,9 +200,7 @@ def _prompts(tables: Tables, run: str, rng: np.random.Generator) -> list[Row]:
                         "_c": -1,
                     }
                 )
-    vocabulary = {
-        word: 100 + k for k, word in enumerate(sorted({f" {answer}" for prompt in prompts for answer in prompt["_answers"]}))
-    }
+    vocabulary = {word: 100 + k for k, word in enumerate(sorted({f" {answer}" for prompt in prompts for answer in prompt["_answers"]}))}
     for k, prompt in enumerate(prompts):
         roles = ["sink", "template", "operator", "content", "template", "decision"]
         if prompt["template"] == "contrary":
@@ -626,9 +622,7 @@ def _partitions(tables: Tables, run: str, features: Sequence[tuple[int, int]]) -
     for node, (_, feature) in enumerate(features):
         group = 0 if feature < 8 else feature - 7
         tables["community"].append({**common, "partition": 0, "node": node, "community": group, "stability": 0.9})
-        tables["supernode"].append(
-            {**common, "partition": 1, "node": node, "supernode": group, "name": f"group {group}", "stability": 0.8}
-        )
+        tables["supernode"].append({**common, "partition": 1, "node": node, "supernode": group, "name": f"group {group}", "stability": 0.8})
 
 
 def _attribution(tables: Tables, run: str) -> None:
@@ -951,7 +945,15 @@ def _evaluations(tables: Tables, run: str) -> None:
     for kind in ("hidden_state_transfer", "candidate_set_filtering", "abstract_mapping", "gated_decision"):
         for behaviour in ("antonyms", "gate"):
             fits = (kind == "gated_decision") == (behaviour == "gate")
-            add("type_test", 0.8 if fits else 0.1, subject=behaviour, circuit=None, behaviour=behaviour, computation_type=kind, supports=fits)
+            add(
+                "type_test",
+                0.8 if fits else 0.1,
+                subject=behaviour,
+                circuit=None,
+                behaviour=behaviour,
+                computation_type=kind,
+                supports=fits,
+            )
 
 
 def _imported(tables: Tables) -> None:
@@ -1049,9 +1051,7 @@ def _words(tables: Tables) -> None:
                 "model": "a scorer",
             }
         )
-    tables["note"].append(
-        {**head, "note_id": "2" * 16, "subject": "feature", "text": "look again", "created_at": WHEN, "deleted": False}
-    )
+    tables["note"].append({**head, "note_id": "2" * 16, "subject": "feature", "text": "look again", "created_at": WHEN, "deleted": False})
     tables["star"].append({**head, "created_at": WHEN})
     tables["saved_query"].append({"name": "mine", "sql": "select 1", "parameters": "{}", "created_at": WHEN})
     tables["claim"].append(

@@ -70,7 +70,10 @@ def test_checked_claims_are_written_and_replaced(spoiled: duckdb.DuckDBPyConnect
         ("[[claim]\n", "claims.toml"),
         ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='true'", "expected"),
         ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\ntolerence=1", "tolerence"),
-        ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\nquery='graphs/summary'\ncolumn='m'", "column 'm'"),
+        (
+            "[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\nquery='graphs/summary'\ncolumn='m'",
+            "column 'm'",
+        ),
         ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\nreduce='mean'", "mean"),
         ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\n" * 2, "twice"),
     ],

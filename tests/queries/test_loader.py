@@ -85,8 +85,10 @@ def test_a_run_that_is_not_complete_is_not_seen(spoiled: duckdb.DuckDBPyConnecti
 
 def test_of_one_name_the_newest_run_is_meant(spoiled: duckdb.DuckDBPyConnection) -> None:
     other = "f" * 16
-    spoiled.execute(f"insert into run select * replace ('{other}' as run_id, finished_at + interval 1 day as finished_at) from run "
-                    f"where run_id = '{synthetic.RUN}'")
+    spoiled.execute(
+        f"insert into run select * replace ('{other}' as run_id, finished_at + interval 1 day as finished_at) from run "
+        f"where run_id = '{synthetic.RUN}'"
+    )
     assert queries.resolve_run(spoiled, "prompt", "synthetic") == other
 
 
@@ -97,8 +99,7 @@ def test_sql_that_duckdb_refuses_is_an_error_of_ours(spoiled: duckdb.DuckDBPyCon
 
 
 def test_the_catalogue_loads_without_heavy_packages() -> None:
-    code = "import sys, queries; queries.catalogue(); print([m for m in ('torch', 'polars', 'pyarrow', 'numpy', 'textual') if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2]
-    )
+    heavy = ("torch", "polars", "pyarrow", "numpy", "textual")
+    code = f"import sys, queries; queries.catalogue(); print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2])
     assert done.stdout.strip() == "[]"
