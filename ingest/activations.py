@@ -13,7 +13,7 @@ Position 0, the attention sink, is recorded in `activation` and left out of ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,9 +27,9 @@ from ingest.contexts import ContextConfig, Contexts, context_table, decile_sampl
 from ingest.model import LanguageModel
 from ingest.prompts import PromptSet
 from ingest.quality import QualityConfig, Variance, quality_table
-from ingest.rows import ActiveRows, concatenate
+from ingest.rows import ActiveRows, Lookup, by_strength, concatenate
 from ingest.statistics import RANDOM_LANGUAGE, ROLES, LayerStatistics, TokenBlock, TokenCounts
-from ingest.transcoder import Sparse, TranscoderSet
+from ingest.transcoder import TranscoderSet
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,10 @@ def activations(
         n_tokens = sum(map(len, chunk_sequences))
         part = TokenBlock(*(getattr(block, name)[start : start + n_tokens] for name in ("item", "position", "language", "role")))
         for layer in layers:
-            observe = None
+            rows = encode_rows(transcoders, layer, cached.mlp_in[layer], config.max_elements)
             if cached.mlp_out:
-                observe = variance[layer].observer(transcoders, layer, cached, part)
-            rows = encode_rows(transcoders, layer, cached.mlp_in[layer], config.max_elements, observe=observe)
-            parts[layer].append(rows.to("cpu"))
+                variance[layer].add(transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], part)
+            parts[layer].append(rows.positive().to("cpu"))
             stages.step()
         offsets.append(start)
         start += n_tokens
@@ -203,15 +202,8 @@ def _naming_the_prompt(model: LanguageModel, sequences: Sequence[Sequence[int]],
     return error
 
 
-def encode_rows(
-    transcoders: TranscoderSet,
-    layer: int,
-    x: Tensor,
-    max_elements: int,
-    *,
-    observe: Callable[[slice, Sparse], None] | None = None,
-) -> ActiveRows:
-    """Return the active features (value > 0) of x (N, D), block by block; `observe` sees each block before its values below 0 go.
+def encode_rows(transcoders: TranscoderSet, layer: int, x: Tensor, max_elements: int) -> ActiveRows:
+    """Return the active features (value not 0) of x (N, D), encoded block by block and compacted on the device.
 
     Raises:
         ModelError: encoder weights or activations that are NaN or infinite, naming the layer.
@@ -224,16 +216,13 @@ def encode_rows(
         )
 
     def run(part: slice) -> tuple[int, ActiveRows]:
-        sparse = transcoders.encode_sparse(layer, x[part].to(transcoders.device), max_elements=max_elements)
+        sparse = transcoders.encode_sparse(layer, x[part], max_elements=max_elements)
         if not bool(torch.isfinite(sparse.value).all()):
             raise ModelError(
                 f"activations of layer {layer} of {transcoders.name} overflow {transcoders.dtype}",
                 hint="compute in float32 (--dtype float32)",
             )
-        if observe is not None:
-            observe(part, sparse)
-        rows = ActiveRows(sparse.token, sparse.feature, sparse.value.float())
-        return part.start, rows if transcoders.activation == "relu" else rows.select(rows.value > 0)
+        return part.start, ActiveRows(sparse.token, sparse.feature, sparse.value.float())
 
     tokens_at_once = max(max_elements // transcoders.d_transcoder(layer), 1)
     blocks = list(in_halving_batches(len(x), tokens_at_once, run, what="tokens"))
@@ -271,10 +260,13 @@ def _layer_tables(
     real = torch.tensor([language != RANDOM_LANGUAGE for language in languages])
     eligible = block.counted & real[block.language]
     counted = rows.select(eligible[rows.token])
+    ranked, rank = by_strength(counted)
+    lookup = Lookup(rows, len(block), n_features)
+    pool = eligible.nonzero()[:, 0]
     chosen: list[Contexts] = [
-        strongest(counted, config.contexts.n_top),
-        decile_samples(counted, config.contexts.per_decile, config.seed),
-        silent_samples(rows, torch.unique(counted.feature), eligible.nonzero()[:, 0], n_features, config.contexts.n_silent, config.seed),
+        strongest(ranked, rank, config.contexts.n_top),
+        decile_samples(ranked, rank, config.contexts.per_decile, config.seed),
+        silent_samples(lookup, torch.unique_consecutive(ranked.feature), pool, config.contexts.n_silent, config.seed),
     ]
     return {
         "activation": activation_table(rows, block, layer),
@@ -284,10 +276,9 @@ def _layer_tables(
         "histogram": statistics.histogram_table(layer),
         "context": context_table(
             chosen,
-            rows,
+            lookup,
             block,
             layer=layer,
-            n_features=n_features,
             languages=languages,
             source="prompt",
             window=config.contexts.window,

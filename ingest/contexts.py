@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ingest.rows import ActiveRows, lexicographic_order, look_up, priority, rank_in_group
+from ingest.rows import ActiveRows, Lookup, lexicographic_order, priority, rank_in_group
 from ingest.statistics import TokenBlock
 
 N_DECILES = 10
@@ -57,44 +57,38 @@ class Contexts:
     """(M) int64, or None where the kind has none."""
 
 
-def strongest(rows: ActiveRows, n: int) -> Contexts:
-    """Choose each feature's n largest values."""
-    order = lexicographic_order(rows.feature, -rows.value, rows.token)
-    rank = rank_in_group(rows.feature[order])
-    kept, rank = rows.select(order[rank < n]), rank[rank < n]
-    return Contexts("top", kept.feature, rank, kept.token, kept.value)
+def strongest(ranked: ActiveRows, rank: Tensor, n: int) -> Contexts:
+    """Choose each feature's n largest values from rows `by_strength`."""
+    kept = ranked.select(rank < n)
+    return Contexts("top", kept.feature, rank[rank < n], kept.token, kept.value)
 
 
-def decile_samples(rows: ActiveRows, per_decile: int, seed: int) -> Contexts:
-    """Draw tokens of each decile of a feature's positive values, strongest decile first."""
-    if len(rows) == 0:
-        return Contexts("quantile", rows.feature, rows.feature, rows.token, rows.value, rows.feature)
-    order = lexicographic_order(rows.feature, -rows.value, rows.token)
-    rows = rows.select(order)
-    rank = rank_in_group(rows.feature)
-    _, inverse, counts = torch.unique_consecutive(rows.feature, return_inverse=True, return_counts=True)
+def decile_samples(ranked: ActiveRows, rank: Tensor, per_decile: int, seed: int) -> Contexts:
+    """Draw tokens of each decile of a feature's positive values from rows `by_strength`, strongest decile first."""
+    if len(ranked) == 0:
+        return Contexts("quantile", ranked.feature, rank, ranked.token, ranked.value, rank)
+    _, inverse, counts = torch.unique_consecutive(ranked.feature, return_inverse=True, return_counts=True)
     decile = N_DECILES - 1 - (rank * N_DECILES) // counts[inverse]
-    return drawn_by_decile(rows, decile, priority(seed, rows.feature, rows.token), per_decile)
+    return drawn_by_decile(ranked, decile, priority(seed, ranked.feature, ranked.token), per_decile)
 
 
 def drawn_by_decile(rows: ActiveRows, decile: Tensor, draw: Tensor, per_decile: int) -> Contexts:
     """Keep, of each (feature, decile), the rows with the smallest draws."""
     group = rows.feature * N_DECILES + (N_DECILES - 1 - decile)
-    order = lexicographic_order(group, draw)
+    order = lexicographic_order(group, draw)  # rows by strength are sorted by group already, but not by draw within it
     order = order[rank_in_group(group[order]) < per_decile]
     feature = rows.feature[order]
     return Contexts("quantile", feature, rank_in_group(feature), rows.token[order], rows.value[order], quantile=decile[order])
 
 
-def silent_samples(rows: ActiveRows, features: Tensor, pool: Tensor, n_features: int, n: int, seed: int) -> Contexts:
-    """Draw tokens of the pool where each of `features` (sorted) is silent; `rows` holds all active rows of the pool's tokens."""
+def silent_samples(activation: Lookup, features: Tensor, pool: Tensor, n: int, seed: int) -> Contexts:
+    """Draw tokens of the pool where each of `features` is silent."""
     pool = pool[torch.argsort(priority(seed, pool))]
     n_candidates = min(n * _CANDIDATES_PER_SAMPLE, pool.numel())
     start = priority(seed + 1, features) % max(pool.numel(), 1)
     index = (start[:, None] + torch.arange(n_candidates, device=pool.device)) % max(pool.numel(), 1)
     token = pool[index]  # (features, candidates)
-    keys = rows.token * n_features + rows.feature
-    active = look_up(keys, rows.value, token * n_features + features[:, None]) > 0
+    active = activation(token, features[:, None]) > 0
     rank = (~active).long().cumsum(1) - 1
     keep = ~active & (rank < n)
     which = keep.nonzero()[:, 0]
@@ -103,17 +97,15 @@ def silent_samples(rows: ActiveRows, features: Tensor, pool: Tensor, n_features:
 
 def context_table(
     chosen: Sequence[Contexts],
-    rows: ActiveRows,
+    activation: Lookup,
     block: TokenBlock,
     *,
     layer: int,
-    n_features: int,
     languages: Sequence[str],
     source: str,
     window: int,
 ) -> pa.Table:
-    """Return rows of `context`; `rows` holds every active row of `block`, sinks too, sorted by token and feature."""
-    keys = rows.token * n_features + rows.feature
+    """Return rows of `context`; `activation` knows every token of `block`, sinks too."""
     tables = []
     for contexts in chosen:
         offsets = torch.arange(-window, window + 1, device=contexts.token.device)
@@ -121,7 +113,7 @@ def context_table(
         inside = (around >= 0) & (around < len(block))
         around = around.clamp(0, max(len(block) - 1, 0))
         inside &= block.item[around] == block.item[contexts.token][:, None]
-        values = look_up(keys, rows.value, around * n_features + contexts.feature[:, None])
+        values = activation.windows(around, contexts.feature, inside)
         position = block.position[contexts.token]
         language = block.language[contexts.token].cpu().numpy().astype(np.int32)
         tables.append(

@@ -309,11 +309,11 @@ class _Pass:
         eligible = block.counted & self.real.to(device)[block.language]
         offered = eligible.nonzero()[:, 0]
         entered = offered[self.pool.offer(pointers(block)[offered])]
-        cpu_block = block.to("cpu")
         for layer in self.layers:
-            observe = self.variance[layer].observer(self.transcoders, layer, cached, cpu_block) if measure else None
-            x = cached.mlp_in[layer]
-            rows = encode_rows(self.transcoders, layer, x, self.config.max_elements, observe=observe)
+            rows = encode_rows(self.transcoders, layer, cached.mlp_in[layer], self.config.max_elements)
+            if measure:
+                self.variance[layer].add(self.transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], block)
+            rows = rows.positive()
             self.statistics[layer].add(rows, block, real=self.real.to(device))
             self.buffers[layer].add(rows, block, eligible, entered, self.pool)
         log.append(sequences)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +22,12 @@ from torch import Tensor
 from ingest.batches import in_halving_batches, pad_right
 from ingest.model import LanguageModel, without_sink
 from ingest.prompts import Prompt, PromptSet
+from ingest.rows import ActiveRows
 from ingest.statistics import LayerStatistics, TokenBlock, TokenCounts
 from ingest.transcoder import Sparse, TranscoderSet
 
-if TYPE_CHECKING:
-    from ingest.activations import CachedInputs
-
+_DECODED_NUMBERS = 1 << 24
+"""Predicted numbers held at a time."""
 ALL_LAYERS = -1
 """The layer under which figures with every ingested layer replaced stand."""
 
@@ -54,18 +53,21 @@ class Variance:
         self.squares = torch.zeros(n_languages, dtype=torch.float64)
         self.total = torch.zeros(n_languages, d_model, dtype=torch.float64)
 
-    def observer(self, transcoders: TranscoderSet, layer: int, cached: CachedInputs, block: TokenBlock) -> Callable[[slice, Sparse], None]:
-        """Return a function that decodes each encoded block and adds its residuals."""
+    def add(self, transcoders: TranscoderSet, layer: int, rows: ActiveRows, mlp_in: Tensor, mlp_out: Tensor, block: TokenBlock) -> None:
+        """Decode active rows of tokens (N) and compare with mlp_out (N, D) where a token is counted."""
+        n_tokens = len(mlp_in)
+        # A chunk has many more active entries than features: the whole decoder is read once, after the encoder is done with.
+        whole = transcoders.decoder(layer) if len(rows) > transcoders.d_transcoder(layer) // 4 else None
+        at_once = max(_DECODED_NUMBERS // transcoders.d_model, 1)
+        for start in range(0, n_tokens, at_once):
+            part = slice(start, min(start + at_once, n_tokens))
+            low, high = torch.searchsorted(rows.token, torch.tensor([part.start, part.stop], device=rows.token.device)).tolist()
+            own = ActiveRows(rows.token[low:high] - start, rows.feature[low:high], rows.value[low:high])
+            x = mlp_in[part].to(transcoders.device, transcoders.dtype)
+            predicted = decode_rows(transcoders, layer, own, x, whole)
+            self._add(mlp_out[part].to(predicted), predicted, block.language[part].cpu(), block.counted[part].cpu())
 
-        def observe(part: slice, sparse: Sparse) -> None:
-            x = cached.mlp_in[layer][part].to(transcoders.device)
-            m = cached.mlp_out[layer][part].to(transcoders.device, transcoders.dtype)
-            self.add(m, transcoders.decode_sparse(layer, sparse, len(x), x), block.language[part], block.counted[part])
-
-        return observe
-
-    def add(self, m: Tensor, predicted: Tensor, language: Tensor, counted: Tensor) -> None:
-        """Add MLP outputs m (N, D) and their predictions (N, D) where `counted`."""
+    def _add(self, m: Tensor, predicted: Tensor, language: Tensor, counted: Tensor) -> None:
         keep = counted.to(m.device)
         m, predicted, language = m[keep].double(), predicted[keep].double(), language[counted]
         self.n.index_add_(0, language, torch.ones(len(language), dtype=torch.float64))
@@ -80,6 +82,16 @@ class Variance:
             float(residual / variance) if n > 0 and variance > 0 else None
             for n, residual, variance in zip(self.n, self.residual, spread, strict=True)
         ]
+
+
+def decode_rows(transcoders: TranscoderSet, layer: int, rows: ActiveRows, x: Tensor, decoder: Tensor | None) -> Tensor:
+    """Return the prediction (N, D) for x (N, D) from active rows; `decoder` (F, D) where it is at hand, else rows are read."""
+    if decoder is None:
+        return transcoders.decode_sparse(layer, Sparse(rows.token, rows.feature, rows.value.to(x), rows.value), len(x), x)
+    offsets = torch.searchsorted(rows.token, torch.arange(len(x), device=rows.token.device))
+    weights = rows.value.to(decoder)
+    summed = torch.nn.functional.embedding_bag(rows.feature, decoder, offsets, mode="sum", per_sample_weights=weights)
+    return summed + transcoders.decoder_bias(layer) + transcoders.skip(layer, x)
 
 
 class Replacement:

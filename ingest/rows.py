@@ -16,6 +16,8 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as int64: splitmix64's increment
 _MIX_A = -4658895280553007687
 _MIX_B = -7723592293110705685
+_DENSE_NUMBERS = 1 << 25
+"""Up to so many (token, feature) pairs a look-up table is dense: 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class ActiveRows:
     feature: Tensor
     """(R) int64."""
     value: Tensor
-    """(R) float32: activation, > 0."""
+    """(R) float32: activation; > 0 in everything that is counted or stored."""
 
     def __len__(self) -> int:
         return int(self.token.numel())
@@ -35,6 +37,11 @@ class ActiveRows:
     def select(self, keep: Tensor) -> ActiveRows:
         """Keep the rows of a boolean mask or of an index."""
         return ActiveRows(self.token[keep], self.feature[keep], self.value[keep])
+
+    def positive(self) -> ActiveRows:
+        """Leave out values below 0, which TopK and negative JumpReLU thresholds let through."""
+        above = self.value > 0
+        return self if bool(above.all()) else self.select(above)
 
     def to(self, device: torch.device | str) -> ActiveRows:
         """Move to a device."""
@@ -78,6 +85,41 @@ def look_up(sorted_keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
         return torch.zeros(wanted.shape, dtype=values.dtype, device=values.device)
     at = torch.searchsorted(sorted_keys, wanted.contiguous()).clamp_(max=sorted_keys.numel() - 1)
     return torch.where(sorted_keys[at] == wanted, values[at], torch.zeros_like(values[at]))
+
+
+class Lookup:
+    """Values of active rows at any (token, feature), 0 where silent; dense where that is small, else by binary search."""
+
+    def __init__(self, rows: ActiveRows, n_tokens: int, n_features: int) -> None:
+        """Take rows sorted by (token, feature)."""
+        self.n_features = n_features
+        self._keys = rows.token * n_features + rows.feature
+        self._values = rows.value
+        self._dense: Tensor | None = None
+        if n_tokens * n_features <= _DENSE_NUMBERS:
+            self._dense = rows.value.new_zeros(n_tokens * n_features)
+            self._dense[self._keys] = rows.value
+
+    def __call__(self, token: Tensor, feature: Tensor) -> Tensor:
+        """Return the values at tokens and features of equal (or broadcastable) shape."""
+        wanted = token * self.n_features + feature
+        return look_up(self._keys, self._values, wanted) if self._dense is None else self._dense[wanted]
+
+    def windows(self, token: Tensor, feature: Tensor, inside: Tensor) -> Tensor:
+        """Return values (M, W) at tokens (M, W) of features (M) where `inside`, 0 elsewhere."""
+        found = self._values.new_zeros(token.shape)
+        member, _ = inside.nonzero(as_tuple=True)
+        found[inside] = self(token[inside], feature[member])
+        return found
+
+
+def by_strength(rows: ActiveRows) -> tuple[ActiveRows, Tensor]:
+    """Sort rows (values > 0, sorted by token) by feature and falling value, ties by token; return them with their rank in the feature."""
+    # Positive floats order as their bits do, so one integer key holds feature and falling value.
+    bits = rows.value.contiguous().view(torch.int32).to(torch.int64)
+    order = torch.argsort((rows.feature << 32) | (0x7FFF_FFFF - bits), stable=True)
+    rows = rows.select(order)
+    return rows, rank_in_group(rows.feature)
 
 
 def priority(seed: int, *parts: Tensor) -> Tensor:
