@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from atlas.catalogue import Catalogue
 from atlas.errors import DamagedError, QueryError, StoreError, VersionError
@@ -31,6 +30,7 @@ from atlas.settings import DATABASE, FORMAT_VERSION
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+    import pyarrow as pa
 
 ALIAS = "atlas"
 """Name of the attached database; each reader has an engine of its own, so it is always free."""

@@ -5,7 +5,7 @@ Nothing here is ever parsed as markup.
 
 1. C0 and C1 controls become their pictures (newline ↵, tab ⇥, others ␀ to ␟), so a token can neither move the cursor nor ring.
 2. Direction controls, joiners and variation selectors become nothing: with them a terminal reorders a line, or draws one emoji where
-   two cells were counted. Letters of right-to-left scripts stay.
+   two cells were counted. Flags become their two letters. Letters of right-to-left scripts stay.
 3. At most two combining marks stay on a letter; characters that are unassigned, private or surrogates become �.
 """
 
@@ -27,6 +27,10 @@ def _clean(text: str) -> str:
         code = ord(char)
         if picture := _PICTURES.get(code):
             out.append(picture)
+            marks = 0
+            continue
+        if 0x1F1E6 <= code <= 0x1F1FF:
+            out.append(chr(code - 0x1F1E6 + ord("A")))
             marks = 0
             continue
         category = unicodedata.category(char)

@@ -2,26 +2,27 @@
 
 In: a folder; statements. Out: rows as plain tuples, vectors of row ids, Arrow tables for exports.
 
-1. `Data.open` attaches `atlas.duckdb` read-only to an engine of its own, without access to other files, its configuration locked.
+1. `Data.open` opens the published file with `atlas.reader.Reader`: read-only, without access to other files, its configuration locked.
 2. A `Job` is some statements on one cursor in one thread; `cancel()` interrupts it within a millisecond.
-3. `guard` admits exactly one SELECT, or an EXPLAIN of one, from a person's hand.
+3. A person's own statement passes `atlas.reader.check_statement`: one SELECT, or an EXPLAIN of one, that reads tables.
 """
 
 import asyncio
-import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from atlas.errors import AtlasError, DamagedError, LockedError, QueryError, StoreError, VersionError
-from atlas.settings import DATABASE, FORMAT_VERSION
+from atlas.errors import AtlasError, DamagedError, LockedError, QueryError, StoreError
+from atlas.settings import DATABASE
 from tui.data.compose import Read, Statement, compose_read
 
 if TYPE_CHECKING:
     import duckdb
     import numpy as np
+
+    from atlas.reader import Reader
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -99,56 +100,31 @@ def explain(error: Exception) -> AtlasError:
     return QueryError(text)
 
 
-def guard(cursor: "duckdb.DuckDBPyConnection", text: str) -> str:
-    """Return the one statement of `text` where it is a SELECT or an EXPLAIN of one; raise QueryError otherwise."""
-    import duckdb
-
-    try:
-        statements = cursor.extract_statements(text)
-    except duckdb.Error as error:
-        raise QueryError(str(error).strip()) from error
-    if len(statements) != 1:
-        raise QueryError(f"{len(statements)} statements where one is expected", hint="Run them one by one.")
-    statement = statements[0]
-    if statement.type == duckdb.StatementType.EXPLAIN:
-        inner = _explained(statement.query)
-        found = cursor.extract_statements(inner)
-        if len(found) == 1 and found[0].type == duckdb.StatementType.SELECT:
-            return str(statement.query)
-        raise QueryError("only a SELECT can be explained here", hint="The browser only reads the published atlas.")
-    if statement.type != duckdb.StatementType.SELECT:
-        kind = str(statement.type).rpartition(".")[2]
-        raise QueryError(f"{kind} is not allowed: only SELECT and EXPLAIN are", hint="The browser only reads the published atlas.")
-    return str(statement.query)
-
-
-def _explained(text: str) -> str:
-    """Return what follows `explain`, its options and comments."""
-    lead = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
-    match = re.match(rf"{lead}explain{lead}(?:analyze\b{lead})?(?:\((?:[^()']|'[^']*')*\){lead})?", text, re.IGNORECASE | re.DOTALL)
-    return text[match.end() :] if match else text
-
-
 class Data:
     """One published atlas, open for reading; all methods that return a Job may be called on the event loop."""
 
-    def __init__(self, folder: Path, connection: "duckdb.DuckDBPyConnection", identity: tuple[int, int, int]) -> None:
+    def __init__(self, folder: Path, reader: "Reader") -> None:
         self.folder = folder
-        self.identity = identity
         self.pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="data")
-        self._connection = connection
+        self._reader = reader
         self.known: dict[str, dict[str, str]] = {}
+        """Columns and their types, by table."""
         self.about: dict[str, Any] = {}
+        """The row of table atlas."""
 
     @classmethod
     def open(cls, folder: Path) -> "Data":
         """Open the published file of an atlas; raise StoreError with one sentence and what to do."""
-        path = folder / DATABASE
         if not folder.is_dir():
             raise StoreError(f"there is no atlas at {folder}", hint="`atlas demo` builds one; `atlas tui DIR` opens another.")
-        if not path.exists():
-            raise StoreError(f"{folder.name} has not been published yet", hint=f"`atlas publish --atlas {folder}` builds {DATABASE}.")
-        data = cls(folder, _attach(path), _identity(path))
+        if not (folder / DATABASE).exists():
+            raise StoreError(f"{folder.name} has not been published yet", hint=f"`atlas publish {folder.name}` builds {DATABASE}.")
+        from atlas.reader import Reader
+
+        try:
+            data = cls(folder, Reader(folder))
+        except AtlasError as error:
+            raise _refusal(folder, error) from error
         try:
             data._read_schema()
         except Exception:
@@ -162,42 +138,30 @@ class Data:
         cursor = self.cursor()
         try:
             rows = cursor.execute(
-                "select table_name, column_name, data_type from duckdb_columns() where database_name = 'atlas' order by column_index"
+                "select table_name, column_name, data_type from duckdb_columns()"
+                " where database_name = 'atlas' order by table_name, column_index"
             ).fetchall()
             for table, column, kind in rows:
                 self.known.setdefault(table, {})[column] = kind
-            if "atlas" not in self.known:
-                raise StoreError(f"{self.folder.name}/{DATABASE} is not an atlas", hint="`atlas publish` rebuilds it.")
-            names = list(self.known["atlas"])
             row = cursor.execute("select * from atlas.atlas").fetchone()
-            self.about = dict(zip(names, row, strict=True)) if row else {}
+            self.about = dict(zip(self.known["atlas"], row, strict=True)) if row else {}
         except duckdb.Error as error:
             raise explain(error) from error
         finally:
             cursor.close()
-        version = self.about.get("format_version")
-        if version != FORMAT_VERSION:
-            advice = "Update feature-atlas." if isinstance(version, int) and version > FORMAT_VERSION else "`atlas publish` rebuilds it."
-            raise VersionError(f"{self.folder.name} has format {version}; this version reads format {FORMAT_VERSION}", hint=advice)
 
     def close(self) -> None:
-        """Interrupt what runs and let go of the file."""
-        self._connection.interrupt()
+        """Let go of the file."""
         self.pool.shutdown(wait=False, cancel_futures=True)
-        self._connection.close()
+        self._reader.close()
 
     def cursor(self) -> "duckdb.DuckDBPyConnection":
         """Return a cursor whose names are those of schema.sql."""
-        cursor = self._connection.cursor()
-        cursor.execute("use atlas")
-        return cursor
+        return self._reader.cursor()
 
     def is_outdated(self) -> bool:
         """Say whether a newer file has been published in the place of the open one."""
-        try:
-            return _identity(self.folder / DATABASE) != self.identity
-        except OSError:
-            return False
+        return self._reader.newer_available()
 
     def job(self, work: Callable[["duckdb.DuckDBPyConnection"], T], what: str = "") -> Job[T]:
         """Run `work(cursor)` in a thread."""
@@ -242,8 +206,11 @@ class Data:
         """Run a person's statement; one row more than `display` is fetched, so that overflow shows."""
 
         def work(cursor: "duckdb.DuckDBPyConnection") -> tuple[Statement, list[str], list[Row]]:
-            statement = Statement("console", guard(cursor, text))
-            result = cursor.execute(statement.sql)
+            from atlas.reader import check_statement
+
+            check_statement(cursor, text)
+            statement = Statement("console", text)
+            result = cursor.execute(text)
             names = [column[0] for column in result.description]
             return statement, names, result.fetchmany(display + 1)
 
@@ -289,45 +256,14 @@ def vector(cursor: "duckdb.DuckDBPyConnection", statement: Statement) -> "np.nda
     return found  # type: ignore[no-any-return]
 
 
-def _identity(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _attach(path: Path) -> "duckdb.DuckDBPyConnection":
-    """Attach a file read-only to a new engine that can do nothing else."""
-    import duckdb
-
-    connection = duckdb.connect(":memory:")
-    try:
-        connection.execute("set autoinstall_known_extensions = false")
-        connection.execute("set autoload_known_extensions = false")
-        connection.execute("set preserve_insertion_order = true")
-        connection.execute("set enable_progress_bar = false")
-        connection.execute(f"attach {_quoted(path)} as atlas (read_only)")
-        connection.execute(f"set file_search_path = {_quoted(path.parent)}")
-        if (path.parent / "data").is_dir():
-            # Views over shards must be readable; `guard` admits no statement that could write there.
-            connection.execute(f"set allowed_directories = [{_quoted(path.parent / 'data')}]")
-        connection.execute("set enable_external_access = false")
-        connection.execute("set lock_configuration = true")
-    except duckdb.Error as error:
-        connection.close()
-        raise _refusal(path, str(error)) from error
-    return connection
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path.resolve()).replace("'", "''") + "'"
-
-
-def _refusal(path: Path, text: str) -> StoreError:
-    name = f"{path.parent.name}/{path.name}"
-    first = text.splitlines()[0] if text else "no reason given"
-    if "lock" in text.lower():
+def _refusal(folder: Path, error: AtlasError) -> AtlasError:
+    """Return why an atlas cannot be opened, in one sentence."""
+    name = f"{folder.name}/{DATABASE}"
+    first = error.message.splitlines()[0]
+    if "lock on file" in error.message or "being used by another process" in error.message:
         return LockedError(f"{name} is open for writing in another program", hint="Close it there; readers and writers exclude each other.")
-    if "newer version" in text or "version number" in text:
-        return VersionError(f"{name} was written by another version of DuckDB: {first}", hint="Update feature-atlas, or `atlas publish`.")
-    if "Permission denied" in text:
+    if "Permission denied" in error.message:
         return StoreError(f"{name} may not be read", hint="Ask its owner for read permission.")
-    return DamagedError(f"{name} is damaged: {first}", hint="`atlas check` says what is wrong; `atlas publish` rebuilds it.")
+    if isinstance(error, DamagedError):
+        return DamagedError(f"{name} is damaged: {first}", hint=error.hint or "`atlas publish` rebuilds it from the shards.")
+    return type(error)(first, hint=error.hint or "`atlas publish` rebuilds it from the shards.")

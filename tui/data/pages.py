@@ -109,8 +109,9 @@ def feature_rows(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: R
     names = Names()
     run = names.bind(view.run_id, "run")
     low, high = min(wanted), max(wanted)
-    which = f"f.rowid between {names.bind(low, 'low')} and {names.bind(high, 'high')}"
-    if high - low + 1 != len(wanted):
+    if high - low + 1 == len(wanted):
+        which = f"f.rowid between {names.bind(low, 'low')} and {names.bind(high, 'high')}"
+    else:
         which = f"f.rowid = any({names.bind(list(wanted), 'rows')})"
     text = f"select {', '.join(selected)} from feature f where f.run_id = {run} and {which}"
     found = {row[0]: row for row in fetch(cursor, Statement("page", text, names.values))}

@@ -116,7 +116,7 @@ class AtlasScreen(Screen[None]):
 
     def start(self, work: Coroutine[Any, Any, None], group: str = "load") -> Worker[None]:
         """Run work that waits for data; newer work of the group replaces older."""
-        return self.run_worker(self._guarded(work), group=group, exclusive=True, exit_on_error=False)
+        return self.run_worker(self._guarded(work), group=group, exclusive=True)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Turn errors into sentences: the one broad place between data and the screen."""
@@ -245,6 +245,12 @@ class AtlasScreen(Screen[None]):
         event.stop()
         event.table.focus()
         await self.browser.perform("open")
+
+    @on(PagedTable.Failed)
+    def page_failed(self, event: PagedTable.Failed) -> None:
+        """Say why rows are missing."""
+        event.stop()
+        self.fail(event.error)
 
     @on(LineView.Followed)
     async def line_followed(self, event: LineView.Followed) -> None:

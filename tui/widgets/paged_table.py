@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from atlas.errors import AtlasError
 from tui.columns import Column, draw
 from tui.data import Cancelled, Row
 from tui.data.pages import MemorySource, Source
@@ -81,6 +82,13 @@ class PagedTable(ScrollView, can_focus=True):
         def control(self) -> "PagedTable":
             """The table, for `on` selectors."""
             return self.table
+
+    @dataclass
+    class Failed(Message):
+        """A page could not be loaded."""
+
+        table: "PagedTable"
+        error: AtlasError
 
     @dataclass
     class SortAsked(Message):
@@ -167,7 +175,7 @@ class PagedTable(ScrollView, can_focus=True):
             return ready[inside]
         if number not in self._asked:
             self._asked.add(number)
-            self.run_worker(self._load(self.source, number, first, last), group="pages", exit_on_error=False)
+            self.run_worker(self._load(self.source, number, first, last), group="pages")
         return None
 
     async def _load(self, source: Source, number: int, first: int, last: int) -> None:
@@ -176,6 +184,9 @@ class PagedTable(ScrollView, can_focus=True):
                 return
             rows = await source.load(first, last).result()
         except Cancelled:
+            return
+        except AtlasError as error:
+            self.post_message(self.Failed(self, error))
             return
         finally:
             if source is self.source:
