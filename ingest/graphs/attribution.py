@@ -17,7 +17,7 @@ Edge s -> t = (source vector of s) . J . (encoder row of t, or logit row without
 pre-activation; pre-activation of t = sum of its edges + its constant.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -129,11 +129,13 @@ def attribute(
     config: AttributionConfig | None = None,
     *,
     targets: Sequence[Sequence[int]] | None = None,
+    only: Mapping[int, Sequence[int]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[AttributionGraph]:
     """Yield the attribution graph of each prompt (token ids), after one forward run over all of them.
 
-    `targets` gives the logit tokens of each prompt (default: its most probable ones). `progress(done, total)` counts
+    `targets` gives the logit tokens of each prompt (default: its most probable ones); `only`, layer -> features, attributes
+    no other features than these, whatever `max_feature_nodes` says. `progress(done, total)` counts
     attributed targets of the prompt under way. Transcoders must cover every layer of the model.
 
     Raises InputError where the transcoders do not fit, UsageError for an empty prompt.
@@ -150,7 +152,7 @@ def attribute(
         for row in range(len(prompts)):
             wanted = None if targets is None else torch.tensor(list(targets[row]), dtype=torch.int64)
             prompt = _Prompt(model, transcoders, captured, row, [layer[row] for layer in active], config)
-            yield prompt.graph(logits[row], wanted, progress)
+            yield prompt.graph(logits[row], wanted, progress, only)
 
 
 def encode_prompts(transcoders: TranscoderSet, layer: int, captured: Captured, left_out: int) -> list[Sparse]:
@@ -284,7 +286,13 @@ class _Prompt:
 
     # ---- steps 4 and 5 ----------------------------------------------------------------------------------------
 
-    def graph(self, logits: Tensor, targets: Tensor | None, progress: Callable[[int, int], None] | None) -> AttributionGraph:
+    def graph(
+        self,
+        logits: Tensor,
+        targets: Tensor | None,
+        progress: Callable[[int, int], None] | None,
+        only: Mapping[int, Sequence[int]] | None,
+    ) -> AttributionGraph:
         """Attribute the logits, then the features."""
         config, model, frozen = self.config, self.model, self.frozen
         chosen = salient_logits(logits, config.max_n_logits, config.logit_probability) if targets is None else targets.to(logits.device)
@@ -302,10 +310,12 @@ class _Prompt:
         blocks = backward.logits(directions, order.logits + torch.arange(len(chosen), device=directions.device))
         blocks.append(self._token_block(order, torch.arange(n_active, n_active + len(chosen)), token_edges, last))
         attributed = torch.zeros(n_active, dtype=torch.bool)
+        listed = None if only is None else self._listed(only)
         wanted = n_active if config.max_feature_nodes is None else min(config.max_feature_nodes, n_active)
+        wanted = wanted if listed is None else len(listed)
         done = 0
         while done < wanted:
-            batch = self._next_targets(blocks, order, probabilities, attributed, wanted - done)
+            batch = self._next_targets(blocks, order, probabilities, attributed, wanted - done) if listed is None else listed
             for position, per_layer in self._by_position(batch):
                 blocks += backward.features(position, per_layer)
                 members = torch.cat([nodes.cpu() for nodes, _ in per_layer.values()])
@@ -356,6 +366,14 @@ class _Prompt:
         ranked = torch.argsort(influence, descending=True, stable=True)
         ranked = ranked[~attributed[ranked]]
         return ranked[: min(self.config.targets_per_update, missing)]
+
+    def _listed(self, only: Mapping[int, Sequence[int]]) -> Tensor:
+        """Return the active features that are among layer -> features."""
+        found = [
+            self.first_feature[layer] + torch.isin(sparse.feature.cpu(), torch.tensor(list(only.get(layer, ())))).nonzero()[:, 0]
+            for layer, sparse in enumerate(self.active)
+        ]
+        return torch.cat(found)
 
     def _by_position(self, batch: Tensor) -> Iterator[tuple[int, dict[int, tuple[Tensor, Tensor]]]]:
         """Yield (position, layer -> (nodes, encoder rows)) of features to attribute, a batch at a time."""
