@@ -29,6 +29,8 @@ LATEX_SPECIAL = {
     "\u00a0": "~", "␣": r"\textvisiblespace{}", "€": r"\texteuro{}", "-": r"-{}",
 }  # fmt: skip
 """`-{}` keeps two hyphens of data from becoming a dash."""
+T1_LETTERS = "ĂăĄąĆćČčĎďĐđĘęĚěĞğĹĺĽľŁłŃńŇňŐőŔŕŘřŚśŠšŞşŤťŰűŮůŹźŽžŻżŒœŸ¡¿£§©®°·"
+"""Letters beyond Latin-1 that the T1 font encoding has, and signs of textcomp."""
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
 
 
@@ -94,7 +96,7 @@ def _latex_character(character: str) -> str:
     if character in LATEX_SPECIAL:
         return LATEX_SPECIAL[character]
     code = ord(character)
-    if 0x20 <= code < 0x7F or 0xC0 <= code <= 0x17F or character in "¡¿£§©®°·ß":
+    if 0x20 <= code < 0x7F or 0xC0 <= code <= 0xFF or character in T1_LETTERS:
         return character
     return rf"\texttt{{[U+{code:04X}]}}"
 

@@ -6,6 +6,7 @@ In: an empty matplotlib figure and the columns of a result as Python lists. Out:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -260,13 +261,25 @@ def _graph_nodes(columns: Columns, rows: Sequence[int]) -> dict[Any, dict[str, A
     nodes: dict[Any, dict[str, Any]] = {}
     for row in rows:
         for end in ("source", "target"):
-            layer = columns[f"{end}_layer"][row]
-            kind = _pick(columns, f"{end}_kind", [row])[0] or ("feature" if layer is not None else "token" if end == "source" else "logit")
+            layer = columns[f"{end}_layer"][row] if f"{end}_layer" in columns else _layer_of(str(columns[f"{end}_name"][row]))
+            kind = _pick(columns, f"{end}_kind", [row])[0] or _kind_of(str(columns[f"{end}_name"][row]), layer, end)
             node = nodes.setdefault(columns[end][row], {"kind": str(kind), "layer": layer, "total": 0.0})
             node["name"] = str(columns[f"{end}_name"][row])
             node["position"] = _pick(columns, f"{end}_position", [row])[0]
             node["total"] += abs(columns["weight"][row])
     return nodes
+
+
+def _layer_of(name: str) -> int | None:
+    """Read the layer from `L20_F1454 @7` or `error L3 @7`; anything else has none."""
+    match = re.match(r"^(?:error )?L(\d+)(?:_F\d+)?(?: @\d+)?$", name)
+    return int(match.group(1)) if match else None
+
+
+def _kind_of(name: str, layer: int | None, end: str) -> str:
+    if layer is not None:
+        return "error" if name.startswith("error ") else "feature"
+    return "token" if end == "source" else "logit"
 
 
 def _level(node: Mapping[str, Any]) -> float:

@@ -149,16 +149,10 @@ FIGURES: dict[str, FigureKind] = {
     ),
     "attribution_graph": FigureKind(
         "Attribution graph in layers",
+        {"source": "node", "target": "node", "weight": "weight", "source_name": "text", "target_name": "text"},
         {
-            "source": "node",
-            "target": "node",
-            "weight": "weight",
-            "source_layer": "layer; null for tokens and inputs",
+            "source_layer": "layer; null for tokens and inputs; without it names such as L20_F1454 say it",
             "target_layer": "layer; null for logits and outputs",
-            "source_name": "text",
-            "target_name": "text",
-        },
-        {
             "source_kind": "feature, error, token, logit, input or output",
             "target_kind": "the same",
             "source_position": "position: nodes stand in columns by it",
@@ -166,7 +160,7 @@ FIGURES: dict[str, FigureKind] = {
         },
         drawing.attribution_graph,
         _ratio(0.85),
-        "",
+        "graphs/strongest_edges",
     ),
 }
 """Kind -> what it takes and draws."""
