@@ -106,6 +106,7 @@ def trace(
     max_n_logits: int = 10,
     logit_probability: float = 0.95,
     max_feature_nodes: int | None = None,
+    targets_per_update: int = 2048,
     prepend: bool = True,
     memory_budget: int | None = DEFAULT_BUDGET,
     slug: str | None = None,
@@ -113,7 +114,9 @@ def trace(
 ) -> Traced:
     """Compute the attribution graph of one prompt, given as text or as token ids, and write it where `out` says.
 
-    Text is tokenised with the model's special token in front (`prepend`); token ids are taken as they are. Raises
+    Text is tokenised with the model's special token in front (`prepend`); token ids are taken as they are. With
+    `max_feature_nodes`, influence is ranked anew after every `targets_per_update` features (circuit-tracer: four batches of
+    its `batch_size`, 2,048 by default). Raises
     UsageError for arguments that do not go together, InputError for files, ModelError for an unknown family.
     """
     _check(prompt, tokens, out, dtype, node_threshold, edge_threshold, max_n_logits, logit_probability, max_feature_nodes)
@@ -125,7 +128,12 @@ def trace(
         prompt=prompt,
         tokens=tokens,
         out=out,
-        config=AttributionConfig(max_n_logits=max_n_logits, logit_probability=logit_probability, max_feature_nodes=max_feature_nodes),
+        config=AttributionConfig(
+            max_n_logits=max_n_logits,
+            logit_probability=logit_probability,
+            max_feature_nodes=max_feature_nodes,
+            targets_per_update=targets_per_update,
+        ),
         node_threshold=node_threshold,
         edge_threshold=edge_threshold,
         prepend=prepend,
