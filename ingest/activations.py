@@ -100,15 +100,17 @@ def activations(
             batch_size=config.batch_size,
             cache_device=config.cache_device,
             names=names,
-            outputs=not transcoders.cross_layer,
+            outputs=True,
         )
         n_tokens = sum(map(len, chunk_sequences))
         part = TokenBlock(*(getattr(block, name)[start : start + n_tokens] for name in ("item", "position", "language", "role")))
+        rows: dict[int, ActiveRows] = {}
         for layer in layers:
-            rows = encode_rows(transcoders, layer, cached.mlp_in[layer], config.max_elements)
-            if cached.mlp_out:
-                variance[layer].add(transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], part)
-            parts[layer].append(rows.positive().to("cpu"))
+            rows[layer] = encode_rows(transcoders, layer, cached.mlp_in[layer], config.max_elements)
+            variance[layer].add(transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], part)
+            parts[layer].append(rows[layer].positive().to("cpu"))
+            if not transcoders.cross_layer:
+                del rows[layer]
             stages.step()
         offsets.append(start)
         start += n_tokens
@@ -116,10 +118,10 @@ def activations(
     tables: dict[str, list[pa.Table]] = {}
     statistics: dict[int, LayerStatistics] = {}
     for layer in layers:
-        rows = concatenate(parts.pop(layer), offsets)
-        statistics[layer] = _statistics(rows, block, transcoders.d_transcoder(layer), languages)
+        own = concatenate(parts.pop(layer), offsets)
+        statistics[layer] = _statistics(own, block, transcoders.d_transcoder(layer), languages)
         for name, table in _layer_tables(
-            rows, block, statistics[layer], layer, transcoders.d_transcoder(layer), counts, languages, config
+            own, block, statistics[layer], layer, transcoders.d_transcoder(layer), counts, languages, config
         ).items():
             tables.setdefault(name, []).append(table)
     quality = quality_table(model, transcoders, prompts, layers, statistics, counts, variance, config.quality, step=stages.step)

@@ -34,7 +34,7 @@ from ingest.corpus_files import CorpusFiles
 from ingest.corpus_state import CorpusState, TokenLog
 from ingest.model import LanguageModel
 from ingest.quality import Variance
-from ingest.rows import lexicographic_order, rank_in_group
+from ingest.rows import ActiveRows, lexicographic_order, rank_in_group
 from ingest.statistics import RANDOM_LANGUAGE, ROLES, LayerStatistics, TokenBlock, TokenCounts
 from ingest.transcoder import TranscoderSet
 
@@ -295,7 +295,6 @@ class _Pass:
         block = self._block(pieces).to(device)
         sequences = [piece.token_ids for piece in pieces]
         names = [f"document {piece.source}" for piece in pieces]
-        measure = self.config.quality and not self.transcoders.cross_layer
         cached = cache_inputs(
             self.model,
             sequences,
@@ -303,19 +302,23 @@ class _Pass:
             batch_size=self.config.batch_size,
             cache_device=self.config.cache_device,
             names=names,
-            outputs=measure,
+            outputs=self.config.quality,
         )
         self.counts.add(block)
         eligible = block.counted & self.real.to(device)[block.language]
         offered = eligible.nonzero()[:, 0]
         entered = offered[self.pool.offer(pointers(block)[offered])]
+        found: dict[int, ActiveRows] = {}
         for layer in self.layers:
-            rows = encode_rows(self.transcoders, layer, cached.mlp_in[layer], self.config.max_elements)
-            if measure:
-                self.variance[layer].add(self.transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], block)
-            rows = rows.positive()
+            found[layer] = encode_rows(self.transcoders, layer, cached.mlp_in[layer], self.config.max_elements)
+            if self.config.quality:
+                mlp_in, mlp_out = cached.mlp_in[layer], cached.mlp_out[layer]
+                self.variance[layer].add(self.transcoders, layer, found, mlp_in, mlp_out, block)
+            rows = found[layer].positive()
             self.statistics[layer].add(rows, block, real=self.real.to(device))
             self.buffers[layer].add(rows, block, eligible, entered, self.pool)
+            if not self.transcoders.cross_layer:
+                del found[layer]
         log.append(sequences)
         self.documents += [(piece.language, piece.source, len(piece.token_ids), piece.text_hash) for piece in pieces]
 

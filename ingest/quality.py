@@ -53,18 +53,33 @@ class Variance:
         self.squares = torch.zeros(n_languages, dtype=torch.float64)
         self.total = torch.zeros(n_languages, d_model, dtype=torch.float64)
 
-    def add(self, transcoders: TranscoderSet, layer: int, rows: ActiveRows, mlp_in: Tensor, mlp_out: Tensor, block: TokenBlock) -> None:
-        """Decode active rows of tokens (N) and compare with mlp_out (N, D) where a token is counted."""
+    def add(
+        self,
+        transcoders: TranscoderSet,
+        layer: int,
+        rows: Mapping[int, ActiveRows],
+        mlp_in: Tensor,
+        mlp_out: Tensor,
+        block: TokenBlock,
+    ) -> None:
+        """Decode active rows of tokens (N) and compare with mlp_out (N, D) where a token is counted.
+
+        `rows` holds those of the layer and, for a cross-layer set, of earlier ones; where a source is missing nothing is added.
+        """
+        sources = transcoders.sources_of(layer)
+        if not set(sources) <= set(rows):
+            return
         n_tokens = len(mlp_in)
-        # A chunk has many more active entries than features: the whole decoder is read once, after the encoder is done with.
-        whole = transcoders.decoder(layer) if len(rows) > transcoders.d_transcoder(layer) // 4 else None
         at_once = max(_DECODED_NUMBERS // transcoders.d_model, 1)
+        # A chunk has many more active entries than features: whole decoders are read, once, after the encoder is done with.
+        decoders = {source: transcoders.decoder(source, layer) for source in sources if _dense(transcoders, source, rows[source])}
         for start in range(0, n_tokens, at_once):
             part = slice(start, min(start + at_once, n_tokens))
-            low, high = torch.searchsorted(rows.token, torch.tensor([part.start, part.stop], device=rows.token.device)).tolist()
-            own = ActiveRows(rows.token[low:high] - start, rows.feature[low:high], rows.value[low:high])
             x = mlp_in[part].to(transcoders.device, transcoders.dtype)
-            predicted = decode_rows(transcoders, layer, own, x, whole)
+            predicted = transcoders.decoder_bias(layer) + transcoders.skip(layer, x)
+            for source in sources:
+                own = _of_tokens(rows[source], part)
+                predicted = predicted + written(transcoders, source, layer, own, len(x), decoders.get(source))
             self._add(mlp_out[part].to(predicted), predicted, block.language[part].cpu(), block.counted[part].cpu())
 
     def _add(self, m: Tensor, predicted: Tensor, language: Tensor, counted: Tensor) -> None:
@@ -84,14 +99,27 @@ class Variance:
         ]
 
 
-def decode_rows(transcoders: TranscoderSet, layer: int, rows: ActiveRows, x: Tensor, decoder: Tensor | None) -> Tensor:
-    """Return the prediction (N, D) for x (N, D) from active rows; `decoder` (F, D) where it is at hand, else rows are read."""
+def _dense(transcoders: TranscoderSet, layer: int, rows: ActiveRows) -> bool:
+    """Tell whether so many decoder rows are needed that the whole matrix is cheaper."""
+    return len(rows) > transcoders.d_transcoder(layer) // 4
+
+
+def _of_tokens(rows: ActiveRows, part: slice) -> ActiveRows:
+    """Return the rows of a slice of tokens, counted from its start."""
+    bounds = torch.tensor([part.start, part.stop], device=rows.token.device)
+    low, high = torch.searchsorted(rows.token, bounds).tolist()
+    return ActiveRows(rows.token[low:high] - part.start, rows.feature[low:high], rows.value[low:high])
+
+
+def written(transcoders: TranscoderSet, source: int, target: int, rows: ActiveRows, n_tokens: int, decoder: Tensor | None = None) -> Tensor:
+    """Return what active rows of a layer add to the MLP output of `target`, (N, D); `decoder` (F, D) where it is at hand."""
     if decoder is None:
-        return transcoders.decode_sparse(layer, Sparse(rows.token, rows.feature, rows.value.to(x), rows.value), len(x), x)
-    offsets = torch.searchsorted(rows.token, torch.arange(len(x), device=rows.token.device))
-    weights = rows.value.to(decoder)
-    summed = torch.nn.functional.embedding_bag(rows.feature, decoder, offsets, mode="sum", per_sample_weights=weights)
-    return summed + transcoders.decoder_bias(layer) + transcoders.skip(layer, x)
+        scaled = transcoders.decoder_rows(source, rows.feature, target=target) * rows.value[:, None].to(transcoders.dtype)
+        out = torch.zeros(n_tokens, transcoders.d_model, dtype=scaled.dtype, device=scaled.device)
+        return out.index_add_(0, rows.token, scaled)
+    offsets = torch.searchsorted(rows.token, torch.arange(n_tokens, device=rows.token.device))
+    weights = rows.value.to(decoder.dtype)
+    return torch.nn.functional.embedding_bag(rows.feature, decoder, offsets, mode="sum", per_sample_weights=weights)
 
 
 class Replacement:

@@ -393,3 +393,38 @@ def test_progress_ends_at_its_total(model: LanguageModel, transcoders: Transcode
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
     assert seen[-1][0] == seen[-1][1]
     assert replace(config, batch_size=3) != config
+
+
+def test_fvu_of_a_cross_layer_set_adds_up_its_sources(model: LanguageModel, prompts: PromptSet) -> None:
+    generator = torch.Generator().manual_seed(3)
+    weights = {
+        layer: {
+            "W_enc": torch.randn(40, 32, generator=generator) / 6,
+            "b_enc": torch.full((40,), -0.5),
+            "b_dec": torch.zeros(32),
+            "W_dec": torch.randn(40, 3 - layer, 32, generator=generator) / 6,
+        }
+        for layer in LAYERS
+    }
+    clt = TranscoderSet.from_weights(weights, config={"model_kind": "cross_layer_transcoder"})
+    assert clt.cross_layer
+    rows = {(r["layer"], r["language"]): r for r in activations(model, clt, prompts)["transcoder_quality"].to_pylist()}
+    plain = plain_copy(model)
+    seen: dict[tuple[str, int], Tensor] = {}
+    for layer, block in enumerate(plain.model.layers):
+        block.mlp.register_forward_hook(lambda m, i, o, k=layer: seen.update({("in", k): i[0][0], ("out", k): o[0]}))
+    m: dict[int, list[Tensor]] = defaultdict(list)
+    predicted: dict[int, list[Tensor]] = defaultdict(list)
+    for prompt in prompts.prompts:
+        if prompt.language == "fr":
+            plain(torch.tensor([prompt.token_ids]))
+            a = {k: torch.relu(seen["in", k] @ weights[k]["W_enc"].T + weights[k]["b_enc"])[1:] for k in LAYERS}
+            for k in LAYERS:
+                m[k].append(seen["out", k][1:])
+                predicted[k].append(sum((a[s] @ weights[s]["W_dec"][:, k - s] for s in range(k + 1)), torch.zeros(1)))
+    for k in LAYERS:
+        truth, guess = torch.cat(m[k]).double(), torch.cat(predicted[k]).double()
+        fvu = (truth - guess).pow(2).sum() / (truth - truth.mean(0)).pow(2).sum()
+        assert rows[k, "fr"]["fvu"] == pytest.approx(float(fvu), rel=1e-4)
+    part = activations(model, clt, prompts, ActivationConfig(layers=(1,)))["transcoder_quality"].to_pylist()
+    assert {row["fvu"] for row in part} == {None}
