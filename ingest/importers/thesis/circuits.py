@@ -216,7 +216,7 @@ def _add_group_ablation(
         {
             "intervention": number,
             "language": "all",
-            "split": str(document.child("metadata").values.get("split", "all")),
+            "split": "all",  # of the run's prompts
             "control": "none",
             "n_prompts": record.integer("n"),
             "n_clusters": n_clusters,
