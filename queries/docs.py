@@ -72,7 +72,9 @@ def _question(question: Question) -> Iterator[str]:
 def _audits() -> Iterator[str]:
     for path in sorted((Path(__file__).parent / "audits").glob("*.sql")):
         lines = path.read_text(encoding="utf-8").splitlines()
-        comment = [line.removeprefix("--").strip() for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))]]
+        comment = [
+            line.removeprefix("--").strip() for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))]
+        ]
         yield f"- `{path.stem}`: {' '.join(comment)}"
 
 

@@ -118,7 +118,8 @@ def entropy(rate: Floats) -> Floats:
     total = rate.sum(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = rate / total
-    return np.asarray(np.where(total[..., 0] > 0, -special.xlogy(share, share).sum(-1), np.nan))
+    summed = np.asarray(special.xlogy(share, share), dtype=np.float64).sum(-1)
+    return np.asarray(np.where(total[..., 0] > 0, -summed, np.nan), dtype=np.float64)
 
 
 def monolinguality(mean: Floats, language: int) -> Floats:
@@ -130,7 +131,7 @@ def monolinguality(mean: Floats, language: int) -> Floats:
 def pooled_sd(counts: Counts) -> Floats:
     """Standard deviation of activations over tokens, pooled over languages (F,)."""
     within = counts.sum_squares - counts.sum_activation**2 / np.maximum(counts.n_tokens, 1)
-    return np.sqrt(np.maximum(within.sum(-1), 0) / np.maximum((counts.n_tokens - 1).sum(-1), 1))
+    return np.asarray(np.sqrt(np.maximum(within.sum(-1), 0) / np.maximum((counts.n_tokens - 1).sum(-1), 1)))
 
 
 def count_scores(counts: Counts, parameters: Parameters) -> Iterator[Score]:

@@ -36,7 +36,7 @@ with a as (
         and language = $language_a
         and ($layer is null or layer = $layer)
         and n_prompts_active >= $rate * n_prompts
-        and n_prompts > 0
+        and n_prompts_active > 0
 ),
 b as (
     select layer, feature, n_prompts_active as n_active, n_prompts, n_prompts_active / n_prompts as rate
@@ -45,7 +45,7 @@ b as (
         and language = $language_b
         and ($layer is null or layer = $layer)
         and n_prompts_active >= $rate * n_prompts
-        and n_prompts > 0
+        and n_prompts_active > 0
 ),
 bounded as (
     select
