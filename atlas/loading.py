@@ -10,9 +10,10 @@ In: a connection whose current database has the empty schema. Out: filled tables
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas import files
+from atlas.encoding import encoded_groups
+from atlas.errors import DamagedError
 from atlas.folder import Atlas, CommitRecord, Manifest, ShardFile, sealed, unseal
 from atlas.ids import canonical_json, sha256_file, sha256_text
 from atlas.schema import CATALOGUE_TABLES, STORE_TABLES, TABLES, arrow_schema, has_run, key_columns
+from atlas.shards import write_parquet
 
 DERIVED = "derived"
 """Folder of files that publish makes from shards and can make again."""
@@ -158,8 +162,7 @@ class Loader:
         for run_id in self.new_runs:
             spans = sorted(layer_spans(path) for path in self.paths("activation", run_id))
             paths = [span.path for span in spans]
-            overlap = any(later.low <= earlier.high for earlier, later in itertools.pairwise(spans))
-            layers = range(spans[0].low, max(span.high for span in spans) + 1) if overlap else [None]
+            layers = range(spans[0].low, max(span.high for span in spans) + 1) if overlapping(spans) else [None]
             for layer in layers if paths else []:
                 source = f"select {quoted(run_id)} as run_id, * from read_parquet({file_list(paths)})"
                 if layer is not None:
@@ -174,8 +177,17 @@ class Loader:
             self.connection.execute(f"insert into activation_by_prompt by name {source}")
 
     def view_activations(self) -> None:
-        """Put a view over the shards in the place of table activation; its paths are relative to the folder."""
-        found = {run_id: [str(item.path) for item in self.shards("activation", run_id)] for run_id in self.records}
+        """Put a view in the place of table activation, with paths relative to the folder.
+
+        It reads the shards themselves where their layers do not overlap, else a sorted copy that is made once.
+        """
+        found = {}
+        for run_id in self.records:
+            if shards := self.shards("activation", run_id):
+                root = self.atlas.path.resolve()
+                spans = sorted(layer_spans(path) for path in self.paths("activation", run_id))
+                in_order = [Path(span.path).relative_to(root).as_posix() for span in spans]
+                found[run_id] = [self._derived("activation", run_id, shards)] if overlapping(spans) else in_order
         self._make_view("activation", found)
 
     def view_by_prompt(self) -> None:
@@ -183,18 +195,23 @@ class Loader:
         found = {}
         for run_id in self.records:
             if shards := self.shards("activation", run_id):
-                found[run_id] = [self._sorted_by_prompt(run_id, shards)]
+                found[run_id] = [self._derived("activation_by_prompt", run_id, shards)]
         self._make_view("activation_by_prompt", found)
 
-    def _sorted_by_prompt(self, run_id: str, shards: Sequence[ShardFile]) -> str:
+    def _derived(self, table: str, run_id: str, shards: Sequence[ShardFile]) -> str:
+        """Make a run's activations anew in the order of a table, unless that file is there and whole; returns its relative path."""
         digest = sha256_text(canonical_json([item.sha256 for item in shards]))[:16]
-        target = self.atlas.path / DERIVED / "activation_by_prompt" / f"{run_id}-{digest}.parquet"
+        target = self.atlas.path / DERIVED / table / f"{run_id}-{digest}.parquet"
         if not is_intact(target):
             files.make_folder(target.parent)
             built = files.temporary_name(target)
-            source = f"select * from read_parquet({file_list(self.paths('activation', run_id))}) order by prompt, position, layer, feature"
-            options = "format parquet, compression zstd, compression_level 1, row_group_size 500000"
-            self.connection.execute(f"copy ({source}) to {quoted(str(built))} ({options})")
+            paths = self.paths("activation", run_id)
+            if table == "activation":
+                write_parquet(built, table, merged_groups(table, paths), grouped=True)
+            else:
+                source = f"select * from read_parquet({file_list(paths)}) order by prompt, position, layer, feature"
+                options = "format parquet, compression zstd, compression_level 1, row_group_size 500000"
+                self.connection.execute(f"copy ({source}) to {quoted(str(built))} ({options})")
             content = {"sha256_of_file": sha256_file(built), "bytes": built.stat().st_size}
             files.write_whole(target.with_suffix(".json"), sealed(content))
             files.swap_in(built, target)
@@ -258,10 +275,26 @@ def layer_spans(path: str) -> LayerSpan:
     return LayerSpan((min(item.min for item in statistics), max(item.max for item in statistics), path))
 
 
+def overlapping(spans: Sequence[LayerSpan]) -> bool:
+    """Say whether two shards, in the order of their layers, hold rows of one layer."""
+    return any(later.low <= earlier.high for earlier, later in itertools.pairwise(spans))
+
+
+def merged_groups(table: str, paths: Sequence[str]) -> Iterator[pa.Table]:
+    """Read parts of a table as row groups: activations a layer at a time and sorted, others in the order of their parts."""
+    columns = ", ".join(name(column) for column in arrow_schema(table).names)
+    with contextlib.closing(duckdb.connect(":memory:")) as connection:
+        source = f"select {columns} from read_parquet({file_list(paths)})"
+        if table != "activation":
+            yield from encoded_groups(table, connection.sql(source).to_arrow_table())
+            return
+        for (layer,) in connection.execute(f"select distinct layer from ({source}) order by layer").fetchall():
+            one_layer = f"{source} where layer = {layer} order by feature, prompt, position"
+            yield from encoded_groups(table, connection.sql(one_layer).to_arrow_table())
+
+
 def is_intact(path: Path) -> bool:
     """Say whether a derived file is there and as its hash says."""
-    from atlas.errors import DamagedError
-
     try:
         content = unseal(path.with_suffix(".json"))
     except DamagedError:

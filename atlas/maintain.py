@@ -25,19 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-
 from atlas import files
 from atlas.catalogue import KEYS, Catalogue, row_checksum, utc_now
 from atlas.check import Finding, check, database_problem, newest_intact, published_number
-from atlas.encoding import encoded_groups
 from atlas.errors import AtlasError, DamagedError, StoreError
 from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, sealed, unseal
 from atlas.ids import canonical_json, sha256_text
-from atlas.loading import DERIVED, file_list, name
+from atlas.loading import DERIVED, merged_groups, name
 from atlas.reader import Reader
-from atlas.schema import arrow_schema
 from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS
 from atlas.shards import COMPACTED, write_parquet
 
@@ -255,26 +250,13 @@ def _merge(atlas: Atlas, run: ManifestRun, records: list[CommitRecord]) -> Commi
             continue
         folder = atlas.data_folder(table, run.run_id)
         target = folder / f"{shard}.parquet"
-        result = write_parquet(target, table, _rows_of(table, paths), grouped=True)
+        result = write_parquet(target, table, merged_groups(table, paths), grouped=True)
         assert result is not None
         files.sync_folder(folder)
         written.append(ShardFile(table, target.relative_to(atlas.path).as_posix(), result.rows, result.bytes, result.sha256))
     record = CommitRecord(run.run_id, shard, run.attempt, tuple(written))
     files.write_once(atlas.record_path(run.run_id, run.attempt, shard), record.seal())
     return record
-
-
-def _rows_of(table: str, paths: list[str]) -> Iterator[pa.Table]:
-    """Read parts as row groups: activations a layer at a time and sorted, other tables in the order of their parts."""
-    columns = ", ".join(name(column) for column in arrow_schema(table).names)
-    with contextlib.closing(duckdb.connect(":memory:")) as connection:
-        source = f"select {columns} from read_parquet({file_list(paths)})"
-        if table != "activation":
-            yield from encoded_groups(table, connection.sql(source).to_arrow_table())
-            return
-        for (layer,) in connection.execute(f"select distinct layer from ({source}) order by layer").fetchall():
-            one_layer = f"{source} where layer = {layer} order by feature, prompt, position"
-            yield from encoded_groups(table, connection.sql(one_layer).to_arrow_table())
 
 
 # Garbage --------------------------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ def test_references_and_keys_are_checked(tmp_path: Path) -> None:
 
 def test_a_damaged_derived_file_is_found_and_made_again(atlas: Atlas) -> None:
     publish(atlas.path, inline_rows=0)
-    (derived,) = (atlas.path / "derived").rglob("*.parquet")
+    (derived,) = (atlas.path / "derived" / "activation_by_prompt").rglob("*.parquet")
     flip(derived)
     assert "derived" in {finding.kind for finding in check(atlas.path)}
     repair(atlas.path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -77,9 +78,7 @@ def test_activations_are_sorted_both_ways_inside_and_as_a_view(tmp_path: Path, i
         assert reader.activations_inline == (inline_rows > 0)
         names = ", ".join(arrow_schema("activation").names)
         found = reader.sql(f"select {names} from activation").arrow()
-        if inline_rows:
-            assert found.cast(all_activations().schema).equals(all_activations())
-        assert found.sort_by(ORDER).cast(all_activations().schema).equals(all_activations())
+        assert found.cast(all_activations().schema).equals(all_activations())
         by_prompt = reader.sql(f"select {names} from activation_by_prompt").arrow().cast(all_activations().schema)
         keys = list(zip(*(by_prompt[name].to_pylist() for name in ("prompt", "position", "layer", "feature")), strict=True))
         assert keys == sorted(keys)
@@ -230,7 +229,7 @@ def test_what_a_killed_publish_left_is_cleared(atlas: Atlas) -> None:
 
 def test_a_derived_file_is_made_once_and_again_when_it_is_damaged(atlas: Atlas) -> None:
     publish(atlas.path, inline_rows=0)
-    (derived,) = (atlas.path / "derived").rglob("*.parquet")
+    (derived,) = (atlas.path / "derived" / "activation_by_prompt").rglob("*.parquet")
     before = derived.stat().st_ino
     publish(atlas.path, inline_rows=0)
     assert derived.stat().st_ino == before
@@ -242,7 +241,7 @@ def test_a_derived_file_is_made_once_and_again_when_it_is_damaged(atlas: Atlas) 
 
 def test_a_missing_shard_is_named_when_its_view_is_asked_and_other_tables_answer(atlas: Atlas) -> None:
     publish(atlas.path, inline_rows=0)
-    missing_shard = next((atlas.path / "data" / "activation").rglob("*.parquet"))
+    missing_shard = next((atlas.path / "derived" / "activation").rglob("*.parquet"))
     missing_shard.unlink()
     with Reader(atlas.path) as reader:
         assert reader.sql("select count(*) from prompt").rows() == [(12,)]
@@ -301,3 +300,18 @@ def test_an_incremental_publish_builds_all_where_it_must(atlas: Atlas, reason: s
     with Reader(atlas.path) as reader:
         assert reader.sql("select name from model").rows() == [(name,)]
         assert reader.sql("select count(*) from run").rows() == [(1 if reason == "removed run" else 2,)]
+
+
+def test_shards_that_do_not_overlap_are_read_directly(tmp_path: Path) -> None:
+    atlas = Atlas.create(tmp_path / "a.atlas")
+    rows = activations()
+    with RunWriter(atlas, plan(), run_id(plan())) as writer:
+        writer.commit("model", {"model": model_rows()})
+        for layer in (2, 0, 1):
+            writer.commit(f"z{2 - layer}", {"activation": rows.filter(pc.equal(rows["layer"], layer))})
+        writer.finish(RUN_ROW)
+    publish(atlas.path, inline_rows=0)
+    assert not (atlas.path / "derived" / "activation").exists()
+    with Reader(atlas.path) as reader:
+        found = reader.sql("select layer, feature, prompt, position, activation from activation").arrow()
+        assert found.cast(rows.schema).equals(rows.sort_by(ORDER))
