@@ -210,8 +210,7 @@ def choose_prompts(prompts: Sequence[Prompt], limit: int, seed: int) -> list[Pro
     shuffled = {label: random.Random(f"templates-{seed}-{label}").sample(sorted(names), len(names)) for label, names in templates.items()}
     clusters = random.Random(f"clusters-{seed}").sample(sorted({p.cluster for p in prompts}), len({p.cluster for p in prompts}))
     share = limit / len(prompts)
-    keep_share = max(share, 1 / 3)
-    kept = {name for names in shuffled.values() for name in names[: max(2, round(len(names) * keep_share))]}
+    kept = {name for names in shuffled.values() for name in names[: max(2, int(len(names) * share))]}
     left = [prompt for prompt in prompts if prompt.template in kept]
     n_clusters = max(2, int(len(clusters) * min(1.0, limit / len(left))))
     by_split = _clusters_by_split(left, clusters, n_clusters)

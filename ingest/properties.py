@@ -1,0 +1,265 @@
+"""The three properties of a behaviour's features as numbers with controls; the type tests stand in `ingest.type_tests`.
+
+In: a `Scene` over all positions, pairs of prompts, a config. Out: rows of evaluation (METHODS, section 6).
+
+    directionality    share of held-out prompts' effects with the sign that star_total predicted on train prompts, beside matched features
+    persistence       rank correlation over features of mean effects: train against held-out templates, language against language;
+                      Jaccard of the strongest sets second; null: features exchanged within their layer
+    replaceability    rise of the predicted token after injecting another concept's features, beside matched random sets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from atlas import stats
+from ingest.controls import MINIMUM_DISTINCT
+from ingest.intervene import battery
+from ingest.intervene.activity import Doubles
+from ingest.intervene.battery import InterventionConfig, Scene, Singles, make_scene
+from ingest.intervene.edits import Integers
+from ingest.intervene.measure import Measured, run_jobs
+from ingest.intervene.rules import FeatureKey
+from ingest.intervene.tables import EXPECTED, prefers_expected, transfer_rises
+from ingest.prompts import PromptPair
+from ingest.type_tests import type_rows
+
+Rows = list[dict[str, Any]]
+DRAWS = 999
+
+
+def property_rows(scene: Scene, pairs: Sequence[PromptPair], behaviour: str, config: InterventionConfig) -> Rows:
+    """Measure the three properties and run the four type tests on one behaviour."""
+    rows: Rows = []
+    single = scene if scene.position == config.position else make_scene(scene.engine, scene.clean, config, config.position, count())
+    singles = battery.ablate_each(single)
+    features = battery.strongest(single, single.train, config.ablated_features)
+    rows += directionality(single, singles, features)
+    rows += persistence(single, singles, features)
+    rows += replaceability(scene, config)
+    rows += type_rows(scene, pairs, config)
+    return [{"behaviour": behaviour, **row} for row in rows]
+
+
+def directionality(scene: Scene, singles: Singles, features: Sequence[FeatureKey]) -> Rows:
+    """Share of single ablations on held-out prompts whose effect has the predicted sign; controls are matched features' effects there."""
+    tested = set(battery.test_prompts(scene).tolist())
+    predicted = _signs(scene)
+    right: list[float] = []
+    clusters: list[str] = []
+    controls: list[Doubles] = []
+    for layer, feature in features:
+        rows, pool = battery.pooled_controls(scene, singles, layer, feature)
+        sign = predicted.get((layer, feature), 0.0)
+        for place, row in enumerate(rows.tolist()):
+            prompt = int(singles.prompt[row])
+            if prompt in tested and sign != 0 and not np.isnan(pool.effects[place]).all():
+                right.append(float(-sign * singles.outcomes.effect[row] > 0))
+                clusters.append(scene.engine.prompts[prompt].cluster)
+                controls.append(np.where(np.isnan(pool.effects[place]), np.nan, -sign * pool.effects[place] > 0))
+    if not right:
+        return [_nothing("directionality", "no tested feature is active on a held-out prompt")]
+    matrix = np.stack(controls)  # (rows, k), NaN beyond
+    number = (~np.isnan(matrix)).sum(1)
+    pick = (np.random.default_rng(scene.config.seed).random((DRAWS, len(number))) * number).astype(np.int64)
+    null = np.take_along_axis(matrix.T, pick, axis=0).mean(1)
+    bound = stats.cluster_t(np.array(right), np.array(clusters))
+    note = f"{len(features)} strongest features on train prompts; share of their exact single ablations with the predicted sign"
+    return [_row("directionality", bound, **_against(float(bound.mean), null, "greater"), note=note)]
+
+
+def persistence(scene: Scene, singles: Singles, features: Sequence[FeatureKey]) -> Rows:
+    """Correlate mean effects of features over templates and over languages; compare the strongest sets by Jaccard."""
+    prompts = scene.engine.prompts
+    rows: Rows = []
+    comparisons: list[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]] = []
+    held_out = np.array([prompt.split != "train" for prompt in prompts])
+    if held_out.any() and not held_out.all():
+        comparisons.append(("templates", ~held_out, held_out))
+    languages = np.array([prompt.language for prompt in prompts])
+    names = list(dict.fromkeys(languages.tolist()))
+    comparisons += [(f"{a}+{b}", languages == a, languages == b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    effects, present = _effect_matrix(singles, features, len(prompts))
+    clusters = np.array([prompt.cluster for prompt in prompts])
+    layers = np.array([layer for layer, _ in features])
+    for name, one, other in comparisons:
+        rows.append(_correlation(name, effects, present, one, other, clusters, layers, scene.config.seed))
+        rows.append(_jaccard(scene, name, np.flatnonzero(one), np.flatnonzero(other)))
+    return rows
+
+
+def _correlation(
+    name: str,
+    effects: Doubles,
+    present: NDArray[np.bool_],
+    one: NDArray[np.bool_],
+    other: NDArray[np.bool_],
+    clusters: NDArray[np.str_],
+    layers: Integers,
+    seed: int,
+) -> dict[str, Any]:
+    both = (present & one).any(1) & (present & other).any(1)
+    if both.sum() < 5:
+        return _nothing(f"persistence_{name}", f"only {int(both.sum())} features are active on both sides")
+    effects, present, layers = effects[both], present[both], layers[both]
+    a, b = (stats.cluster_sums(effects, clusters, present & side) for side in (one, other))
+    value = _spearman(a.mean, b.mean)
+    generator = np.random.default_rng(seed)
+    n_clusters = a.sums.shape[-1]
+    boot = []
+    for _ in range(400):
+        weights = generator.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters)).astype(np.float64)
+        counts = (a.counts @ weights, b.counts @ weights)
+        known = (counts[0] > 0) & (counts[1] > 0)
+        if known.sum() >= 5:
+            boot.append(_spearman((a.sums @ weights)[known] / counts[0][known], (b.sums @ weights)[known] / counts[1][known]))
+    null = stats.permutation_null(
+        lambda order: np.asarray(_spearman(a.mean, b.mean[order])), np.arange(len(layers)), within=layers, draws=DRAWS
+    )
+    low, high = stats.quantile_band(boot) if len(boot) >= 100 else (np.nan, np.nan)
+    return {
+        **_plain(f"persistence_{name}"),
+        "value": value,
+        "ci_low": _or_none(low),
+        "ci_high": _or_none(high),
+        "n_prompts": int((one | other).sum()),
+        "n_clusters": n_clusters,
+        **_against(value, null, "greater"),
+        "note": f"rank correlation of the mean effects of {len(layers)} features; null: exchanged within layers; bootstrap over concepts",
+    }
+
+
+def _jaccard(scene: Scene, name: str, one: Integers, other: Integers) -> dict[str, Any]:
+    """Compare the strongest sets by |star_total|; null: sets of the same size a layer, drawn among active features."""
+    k = scene.config.ablated_features
+    sets = [set(battery.strongest(scene, side, k)) for side in (one, other)]
+    value = len(sets[0] & sets[1]) / max(1, len(sets[0] | sets[1]))
+    at = scene.entries
+    active = np.unique(np.stack([scene.clean.layer[at], scene.clean.feature[at]], axis=1), axis=0)
+    generator = np.random.default_rng(scene.config.seed)
+    per_layer = {layer: active[active[:, 0] == layer, 1] for layer in np.unique(active[:, 0]).tolist()}
+    sizes = [[sum(1 for feature in side if feature[0] == layer) for layer in per_layer] for side in sets]
+    null = []
+    for _ in range(DRAWS):
+        shared = total = 0
+        for place, features in enumerate(per_layer.values()):
+            a, b = (set(generator.choice(features, size=size[place], replace=False).tolist()) for size in sizes)
+            shared += len(a & b)
+            total += len(a | b)
+        null.append(shared / max(1, total))
+    return {
+        **_plain(f"jaccard_{name}"),
+        "value": value,
+        **_against(value, np.array(null), "greater"),
+        "n_prompts": len(one) + len(other),
+        "note": f"the {k} strongest features on each side by mean |star_total|",
+    }
+
+
+def replaceability(scene: Scene, config: InterventionConfig) -> Rows:
+    """Rise of the expected answer after injection, and the share of prompts that prefer it, beside matched random sets."""
+    small = replace(
+        scene, config=replace(config, transfer_concepts=min(6, config.transfer_concepts), transfer_templates=1), numbers=count()
+    )
+    no_op = run_jobs(scene.engine, scene.clean, [battery.no_op_job(small)])
+    jobs = battery.injection_jobs(small, no_op[0].outcomes.margin_before.astype(np.float64)) if config.transfer_concepts > 1 else []
+    wanted = [job for job in jobs if job.control in (None, "matched_random")]
+    if not wanted:
+        return [_nothing("replaceability", "fewer than two languages or two concepts that are answered in both")]
+    measured = run_jobs(scene.engine, scene.clean, [replace(job, predict=False, keep_answers=False) for job in wanted], integrated_steps=0)
+    rows: Rows = []
+    for item in (item for item in measured if item.job.control is None):
+        controls = [control for control in measured if control.job.control_of == item.job.number]
+        rows += _replaceability_rows(scene, item, controls)
+    return rows
+
+
+def _replaceability_rows(scene: Scene, item: Measured, controls: Sequence[Measured]) -> Iterator[dict[str, Any]]:
+    prompts = scene.engine.prompts
+    target = np.array([prompts[p].cluster for p in item.job.prompts.tolist()])
+    source = np.array([prompts[p].cluster for p in item.job.sources.tolist()])
+    language = prompts[int(item.job.prompts[0])].language
+    from_language = prompts[int(item.job.sources[0])].language
+    for name, values, null in (
+        ("replaceability", transfer_rises(item)[:, EXPECTED], [transfer_rises(control)[:, EXPECTED].mean() for control in controls]),
+        ("replaceability_share", prefers_expected(item).astype(float), [prefers_expected(control).mean() for control in controls]),
+    ):
+        bound = stats.pigeonhole_bootstrap(values, source, target, seed=scene.config.seed)
+        note = f"features shared by {from_language} and {language}, injected from {from_language}; interval over source and target concepts"
+        yield {**_row(name, bound, **_against(float(values.mean()), np.array(null), "greater"), note=note), "language": language}
+
+
+# ---- shared -----------------------------------------------------------------------------------------------------
+
+
+def _signs(scene: Scene) -> dict[FeatureKey, float]:
+    """Return the sign of each feature's star_total, added up over train prompts."""
+    here = np.isin(scene.clean.prompt[scene.entries], scene.train)
+    at = scene.entries[here]
+    keys, index = np.unique(np.stack([scene.clean.layer[at], scene.clean.feature[at]], axis=1), axis=0, return_inverse=True)
+    total = np.bincount(index.ravel(), weights=scene.star[here], minlength=len(keys))
+    return {(int(layer), int(feature)): float(np.sign(value)) for (layer, feature), value in zip(keys, total, strict=True)}
+
+
+def _effect_matrix(singles: Singles, features: Sequence[FeatureKey], n_prompts: int) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Return (features, prompts) effects of single ablations, and where the feature is active."""
+    effects = np.zeros((len(features), n_prompts))
+    present = np.zeros((len(features), n_prompts), dtype=bool)
+    for place, (layer, feature) in enumerate(features):
+        rows = np.flatnonzero((singles.layer == layer) & (singles.feature == feature))
+        effects[place, singles.prompt[rows]] = singles.outcomes.effect[rows]
+        present[place, singles.prompt[rows]] = True
+    return effects, present
+
+
+def _spearman(a: Doubles, b: Doubles) -> float:
+    ranks = rankdata(a), rankdata(b)
+    if ranks[0].std() == 0 or ranks[1].std() == 0:
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _plain(name: str) -> dict[str, Any]:
+    return {"subject": "behaviour", "property": name, "language": "all", "split": "held_out"}
+
+
+def _nothing(name: str, why: str) -> dict[str, Any]:
+    return {**_plain(name), "note": f"not measured: {why}"}
+
+
+def _row(name: str, bound: stats.Interval, **more: Any) -> dict[str, Any]:
+    return {
+        **_plain(name),
+        "value": float(bound.mean),
+        "ci_low": _or_none(bound.low),
+        "ci_high": _or_none(bound.high),
+        "n_prompts": int(bound.n),
+        "n_clusters": int(bound.n_clusters),
+        **more,
+    }
+
+
+def _against(value: float, null: Doubles, alternative: str) -> dict[str, Any]:
+    if not len(null):
+        return {"n_controls": 0}
+    low, high = stats.quantile_band(null)
+    p = float(stats.empirical_p(value, null, alternative=alternative)) if len(null) >= MINIMUM_DISTINCT else None  # type: ignore[arg-type]
+    return {
+        "control_mean": float(np.mean(null)),
+        "control_low": float(low),
+        "control_high": float(high),
+        "n_controls": len(null),
+        "p_value": p,
+        "supports": None if p is None else p <= 0.05,
+    }
+
+
+def _or_none(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,361 @@
+"""Evidence for and against the four computation types: every test runs on every behaviour, so that a test that fits everything shows.
+
+In: a `Scene` over all positions, pairs of prompts. Out: one row of evaluation per type (METHODS, section 6).
+
+1. Hidden-state transfer: patching the middle layers from a prompt with another answer gives that answer; from a prompt with the same
+   answer on another surface it changes little. value: rise of the source's answer; control: |margin change| of the same answer.
+2. Candidate-set filtering: ablating what supports the winner promotes another candidate while the candidates' mass stays. value: rise of
+   the best other candidate's log-probability; note: change of log mass, and how often candidates stand high half-way up.
+3. Abstract mapping: operand and language can be swapped independently. value: the smaller of the two rises. The operation is not swapped:
+   that needs a second behaviour over the same operands.
+4. Gated decision: one fixed set of features flips the decision between the prompts of a pair, both ways, while margins among other answers
+   stay. value: the smaller share of flips of the two directions; control: matched random sets.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from atlas import stats
+from ingest.controls import draw_sets
+from ingest.intervene import battery
+from ingest.intervene.activity import Doubles, slopes
+from ingest.intervene.battery import InterventionConfig, Scene
+from ingest.intervene.clean import clean_pass
+from ingest.intervene.edits import Edits, Integers, concatenate
+from ingest.intervene.engine import Outcomes
+from ingest.intervene.rules import FeatureKey, Intervention, build_edits, corresponding
+from ingest.prompts import PromptPair
+
+Rows = list[dict[str, Any]]
+Pairs = list[tuple[int, int]]
+"""(prompt, source prompt)."""
+SAME_SHARE = 0.25
+"""The same answer on another surface may move the margin by this share of what another answer does."""
+MASS_BOUND = float(np.log(2))
+"""Candidate mass stays if it is not halved."""
+MAX_PAIRS = 120
+GATE_FEATURES = 20
+
+
+def type_rows(scene: Scene, pairs: Sequence[PromptPair], config: InterventionConfig) -> Rows:
+    """Run the four tests."""
+    tests: tuple[tuple[str, Callable[[], dict[str, Any]]], ...] = (
+        ("hidden_state_transfer", lambda: hidden_state_transfer(scene)),
+        ("candidate_set_filtering", lambda: candidate_set_filtering(scene)),
+        ("abstract_mapping", lambda: abstract_mapping(scene, pairs)),
+        ("gated_decision", lambda: gated_decision(scene, pairs, config)),
+    )
+    rows = []
+    for name, test in tests:
+        common = {"subject": "type", "property": "type_test", "computation_type": name, "language": "all", "split": "held_out"}
+        rows.append({**common, **test()})
+    return rows
+
+
+# ---- 1 ----------------------------------------------------------------------------------------------------------
+
+
+def hidden_state_transfer(scene: Scene) -> dict[str, Any]:
+    """Patch the middle layers from content on: another answer against the same answer."""
+    other, same = _sources(scene, same_answer=False), _sources(scene, same_answer=True)
+    if not other or not same:
+        return _not_measured("no pair of prompts with " + ("another" if not other else "the same") + " answer on another surface")
+    layers = _middle(scene)
+    rise = _rises(scene, other, patch_everything(scene, other, layers, "from_content"))
+    back = patch_everything(scene, same, layers, "from_content")
+    stay = np.abs(back.effect.astype(np.float64))
+    bound, control = _over_clusters(scene, other, rise), _over_clusters(scene, same, stay)
+    supports = _above(bound, 0.0) and float(control.mean) < SAME_SHARE * float(bound.mean)
+    note = (
+        f"patch of layers {layers[0]} to {layers[-1]} from the operand on; control: |margin change| by a prompt with the same answer, "
+        f"{len(same)} pairs; for: rise above 0 and control below {SAME_SHARE:g} of it"
+    )
+    return {**_figures(bound), **_control(control), "supports": supports, "note": note}
+
+
+# ---- 2 ----------------------------------------------------------------------------------------------------------
+
+
+def candidate_set_filtering(scene: Scene) -> dict[str, Any]:
+    """Ablate each concept's supporting features on held-out prompts and watch the other candidates."""
+    sets = battery.concept_sets(scene)
+    prompts = np.array(
+        [p for p in battery.test_prompts(scene).tolist() if scene.engine.prompts[p].concept in sets][:MAX_PAIRS], dtype=np.int64
+    )
+    if not len(prompts):
+        return _not_measured("no held-out prompt of a concept with train prompts")
+    none = np.full(len(prompts), -1, dtype=np.int64)
+    edits = build_edits(scene.engine, scene.clean, Intervention("winner", "zero", sets, positions="all"), prompts, none)
+    width = max(1 + len(scene.engine.prompts[p].contrasts) for p in prompts.tolist())
+    tokens = np.full((len(prompts), width), -1, dtype=np.int64)
+    for row, p in enumerate(prompts.tolist()):
+        answers = [scene.engine.prompts[p].correct.token_id, *(answer.token_id for answer in scene.engine.prompts[p].contrasts)]
+        tokens[row, : len(answers)] = answers
+    got = scene.engine.run(edits, tokens=tokens)
+    before, after = (np.where(tokens >= 0, x.astype(np.float64), -np.inf) for x in (got.logprob_before, got.logprob_after))
+    best = before[:, 1:].argmax(1) + 1
+    promoted = after[np.arange(len(best)), best] - before[np.arange(len(best)), best]
+    winner = after[:, 0] - before[:, 0]
+    mass = np.logaddexp.reduce(after, axis=1) - np.logaddexp.reduce(before, axis=1)
+    rows = [(int(p), -1) for p in prompts]
+    bound, mass_bound, lost = (_over_clusters(scene, rows, values) for values in (promoted, mass, winner))
+    high = candidates_half_way(scene, prompts, tokens)
+    supports = _above(bound, 0.0) and float(mass_bound.low) > -MASS_BOUND and float(lost.mean) < 0
+    note = (
+        f"winner's log-probability {float(lost.mean):+.2f}, log mass of candidates {float(mass_bound.mean):+.2f} "
+        f"[{float(mass_bound.low):+.2f}, {float(mass_bound.high):+.2f}]; on {high:.0%} of prompts both stand in the top 5 % of tokens "
+        "half-way up; for: rise above 0, winner falls, mass not halved"
+    )
+    return {**_figures(bound), "supports": supports, "note": note}
+
+
+def candidates_half_way(scene: Scene, prompts: Integers, tokens: Integers) -> float:
+    """Return the share of prompts whose two best candidates are in the top 5 % of tokens at the middle layer, by the logit lens."""
+    model = scene.engine.model
+    clean = clean_pass(model, [scene.engine.prompts[p].token_ids for p in prompts.tolist()])
+    hidden = clean.residual[model.n_layers // 2][:, -1]
+    centred = hidden - hidden.mean(-1, keepdim=True) if model.final_norm.centred else hidden
+    r = torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-6)
+    logits = model.logits(model.final_norm.forward(hidden, r, bias=True)).cpu().numpy()
+    known = np.where(tokens >= 0, np.take_along_axis(logits, np.maximum(tokens, 0), axis=1), -np.inf)
+    bound = np.quantile(logits, 0.95, axis=1)
+    second = np.sort(known, axis=1)[:, -2] if known.shape[1] > 1 else known[:, 0]
+    return float((second > bound).mean())
+
+
+# ---- 3 ----------------------------------------------------------------------------------------------------------
+
+
+def abstract_mapping(scene: Scene, pairs: Sequence[PromptPair]) -> dict[str, Any]:
+    """Swap the operand within a language, and the language around the operand."""
+    operand = _sources(scene, same_answer=False)
+    translated = _pairs_of_kind(scene, pairs, "translation")
+    if not operand or not translated:
+        return _not_measured("no prompt of another concept" if not operand else "no translation pair")
+    by_operand = _over_clusters(
+        scene, operand, _rises(scene, operand, patch_everything(scene, operand, scene.engine.transcoders.layers, "content"))
+    )
+    frame = patch_everything(scene, translated, scene.engine.transcoders.layers, "frame")
+    by_language = _over_clusters(scene, translated, _rises(scene, translated, frame))
+    smaller = min(by_operand, by_language, key=lambda bound: float(bound.mean))
+    supports = _above(by_operand, 0.0) and _above(by_language, 0.0)
+    note = (
+        f"operand swapped at its own tokens: source's answer rises by {float(by_operand.mean):.2f}; everything around it swapped from the "
+        f"translation: the translated answer rises by {float(by_language.mean):.2f}; the operation is not swapped; for: both above 0"
+    )
+    return {**_figures(smaller), "supports": supports, "note": note}
+
+
+# ---- 4 ----------------------------------------------------------------------------------------------------------
+
+
+def gated_decision(scene: Scene, pairs: Sequence[PromptPair], config: InterventionConfig) -> dict[str, Any]:
+    """Patch one fixed set of features between the prompts of a pair, both ways."""
+    minimal = _pairs_of_kind(scene, pairs, "minimal", held_out=None)
+    kind = "minimal pairs" if minimal else "prompts of two concepts"
+    everything = minimal or _sources(scene, same_answer=False, held_out=None)
+    train = [pair for pair in everything if scene.engine.prompts[pair[0]].split == "train"]
+    tested = [pair for pair in everything if scene.engine.prompts[pair[0]].split != "train"] or everything
+    if not train:
+        return _not_measured("no pair of train prompts")
+    gate = gate_features(scene, train, GATE_FEATURES)
+    tested = tested[:MAX_PAIRS]
+    flipped, other = _flips(scene, tested, gate)
+    first = np.array([scene.engine.prompts[p].variant or "" for p, _ in tested])
+    directions = [flipped[first == name] for name in dict.fromkeys(first.tolist())] if minimal else [flipped]
+    worst = int(np.argmin([values.mean() for values in directions]))
+    chosen = [pair for pair, name in zip(tested, first, strict=True) if not minimal or name == list(dict.fromkeys(first.tolist()))[worst]]
+    bound = _over_clusters(scene, chosen, directions[worst])
+    null = _gate_controls(scene, tested, gate, config)
+    figures = _figures(bound)
+    if len(null):
+        low, high = stats.quantile_band(null)
+        figures |= {"control_mean": float(null.mean()), "control_low": float(low), "control_high": float(high), "n_controls": len(null)}
+    supports = (
+        bool(bound.mean > 0.5) and bool(minimal) and (not len(null) or float(bound.mean) > float(np.quantile(null, 0.975))) and other < 1.0
+    )
+    note = (
+        f"one set of {len(gate)} features patched between {kind}, {len(directions)} direction(s); margins among other answers move by "
+        f"{other:.2f} on average; for: minimal pairs, more than half flip each way, more than controls, other margins move by less than 1"
+    )
+    return {**figures, "supports": supports, "note": note}
+
+
+def gate_features(scene: Scene, pairs: Pairs, n: int) -> tuple[FeatureKey, ...]:
+    """Return the features whose activation differs most between the prompts of train pairs, weighted by |slope|: attribution patching."""
+    edits, _ = _full_edits(scene, pairs, scene.engine.transcoders.layers, "all")
+    prompt = edits.prompt[edits.row]
+    change = edits.value - scene.clean.values(edits.layer, prompt, edits.position, edits.feature)
+    slope = slopes(scene.engine, edits.layer, prompt, edits.position, edits.feature)
+    keys, index = np.unique(np.stack([edits.layer, edits.feature], axis=1), axis=0, return_inverse=True)
+    total = np.bincount(index.ravel(), weights=-change * slope, minlength=len(keys))
+    best = np.argsort(-total, kind="stable")[:n]
+    return tuple((int(layer), int(feature)) for layer, feature in keys[np.sort(best)])
+
+
+def _flips(scene: Scene, pairs: Pairs, features: tuple[FeatureKey, ...]) -> tuple[Doubles, float]:
+    """Return (rows,) whether the source's answer beats the prompt's own after patching, and how far other answers' margins move."""
+    prompts, sources = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
+    work = Intervention("gate", "patch", {None: features}, positions="all")
+    own = [scene.engine.prompts[p] for p in prompts.tolist()]
+    width = max(len(prompt.answers) for prompt in own)
+    tokens = np.full((len(own), width + 1), -1, dtype=np.int64)
+    for row, (prompt, source) in enumerate(zip(own, sources.tolist(), strict=True)):
+        tokens[row, : len(prompt.answers)] = [answer.token_id for answer in prompt.answers]
+        tokens[row, width] = scene.engine.prompts[source].correct.token_id
+    got = scene.engine.run(build_edits(scene.engine, scene.clean, work, prompts, sources), tokens=tokens)
+    flipped = (got.logit_after[:, width] > got.logit_after[:, 0]).astype(np.float64)
+    moved = []
+    for row, prompt in enumerate(own):
+        others = [
+            i for i, answer in enumerate(prompt.answers) if i and answer.token_id != tokens[row, width] and answer.role != "source_language"
+        ]
+        change = (got.logit_after[row, others] - got.logit_before[row, others]).astype(np.float64)
+        if len(change) > 1:
+            moved.append(float(np.abs(change - change.mean()).mean()))
+    return flipped, float(np.mean(moved)) if moved else 0.0
+
+
+def _gate_controls(scene: Scene, pairs: Pairs, gate: tuple[FeatureKey, ...], config: InterventionConfig) -> Doubles:
+    pools = scene.places.pools(gate, scene.train, config.matching)
+    if not any(pool.candidates for pool in pools.values()):
+        return np.zeros(0)
+    few = pairs[:: max(1, len(pairs) // 30)]
+    draws = draw_sets(gate, pools, config.control_draws, config.seed)
+    prompts, sources = (np.array(column, dtype=np.int64) for column in zip(*few, strict=True))
+    works = [Intervention("gate control", "patch", {None: chosen}, positions="all") for chosen in draws.sets]
+    joined = concatenate([build_edits(scene.engine, scene.clean, work, prompts, sources) for work in works])
+    answers = np.array([[scene.engine.prompts[p].correct.token_id, scene.engine.prompts[s].correct.token_id] for p, s in few])
+    got = scene.engine.run(joined, tokens=np.tile(answers, (len(works), 1)))
+    shares: Doubles = (got.logit_after[:, 1] > got.logit_after[:, 0]).reshape(len(works), len(few)).mean(1)
+    return shares
+
+
+# ---- patching everything ----------------------------------------------------------------------------------------
+
+
+def patch_everything(scene: Scene, pairs: Pairs, layers: Sequence[int], where: str) -> Outcomes:
+    """Set every feature at corresponding positions to the source's value: `content`, `frame` (all but content), `from_content`, `all`."""
+    edits, tokens = _full_edits(scene, pairs, layers, where)
+    return scene.engine.run(edits, tokens=tokens)
+
+
+def _full_edits(scene: Scene, pairs: Pairs, layers: Sequence[int], where: str) -> tuple[Edits, Integers]:
+    clean, engine = scene.clean, scene.engine
+    entries_of: dict[tuple[int, int], Integers] = _by_place(scene, {p for pair in pairs for p in pair})
+    kept_layers = set(layers)
+    columns: list[list[int]] = [[], [], [], []]
+    values: list[float] = []
+    tokens = np.array([[engine.prompts[p].correct.token_id, engine.prompts[s].correct.token_id] for p, s in pairs])
+    nothing = np.zeros(0, dtype=np.int64)
+    for row, (p, s) in enumerate(pairs):
+        target, source = engine.prompts[p], engine.prompts[s]
+        for position in _positions(target, where):
+            there = entries_of.get((s, corresponding(target, source, position)), nothing)
+            taken = {(int(clean.layer[i]), int(clean.feature[i])): float(clean.value[i]) for i in there}
+            here = {(int(clean.layer[i]), int(clean.feature[i])): 0.0 for i in entries_of.get((p, position), nothing)}
+            for (layer, feature), value in {**here, **taken}.items():
+                if layer in kept_layers:
+                    for column, number in zip(columns, (row, layer, position, feature), strict=True):
+                        column.append(number)
+                    values.append(value)
+    prompts = np.array([p for p, _ in pairs], dtype=np.int64)
+    row_, layer_, position_, feature_ = (np.array(column, dtype=np.int64) for column in columns)
+    return Edits(prompts, row_, layer_, position_, feature_, np.array(values)), tokens
+
+
+def _by_place(scene: Scene, prompts: set[int]) -> dict[tuple[int, int], Integers]:
+    clean = scene.clean
+    chosen = np.flatnonzero(np.isin(clean.prompt, list(prompts)))
+    order = chosen[np.lexsort((clean.position[chosen], clean.prompt[chosen]))]
+    keys = np.stack([clean.prompt[order], clean.position[order]], axis=1)
+    breaks = np.flatnonzero((np.diff(keys, axis=0) != 0).any(axis=1)) + 1
+    return {(int(clean.prompt[part[0]]), int(clean.position[part[0]])): part for part in np.split(order, breaks) if len(part)}
+
+
+def _positions(prompt: Any, where: str) -> list[int]:
+    everything = range(1, len(prompt.token_ids))
+    content = set(prompt.content_positions)
+    if where == "content":
+        return sorted(content)
+    if where == "frame":
+        return [position for position in everything if position not in content]
+    if where == "from_content":
+        return [position for position in everything if position >= min(content)]
+    return list(everything)
+
+
+def _rises(scene: Scene, pairs: Pairs, got: Outcomes) -> Doubles:
+    """Return the rise of logit(source's correct answer) - logit(own)."""
+    after, before = got.logit_after.astype(np.float64), got.logit_before.astype(np.float64)
+    rises: Doubles = (after[:, 1] - after[:, 0]) - (before[:, 1] - before[:, 0])
+    return rises
+
+
+def _middle(scene: Scene) -> tuple[int, ...]:
+    layers = scene.engine.transcoders.layers
+    return tuple(layers[len(layers) // 4 : max(len(layers) // 4 + 1, -(-3 * len(layers) // 4))])
+
+
+def _sources(scene: Scene, *, same_answer: bool, held_out: bool | None = True) -> Pairs:
+    """Pair held-out prompts with another surface: the next cluster's prompt, or one with the same correct token."""
+    prompts = scene.engine.prompts
+    tested = battery.test_prompts(scene).tolist() if held_out else list(range(len(prompts)))
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, prompt in enumerate(prompts):
+        groups[prompt.language, "" if same_answer else prompt.template].append(i)
+    rows: Pairs = []
+    for i in tested:
+        own = prompts[i]
+        group = groups[own.language, "" if same_answer else own.template]
+        start = group.index(i)
+        for j in group[start + 1 :] + group[:start]:
+            other = prompts[j]
+            alike = other.correct.token_id == own.correct.token_id
+            if same_answer:
+                fits = alike and (other.template, other.operand) != (own.template, own.operand)
+            else:
+                fits = not alike and other.cluster != own.cluster and other.variant == own.variant
+            if fits:
+                rows.append((i, j))
+                break
+    return rows[:: max(1, -(-len(rows) // MAX_PAIRS))]
+
+
+def _pairs_of_kind(scene: Scene, pairs: Sequence[PromptPair], kind: str, held_out: bool | None = True) -> Pairs:
+    place = {prompt.prompt: i for i, prompt in enumerate(scene.engine.prompts)}
+    tested = set(battery.test_prompts(scene).tolist()) if held_out else set(place.values())
+    rows: Pairs = []
+    for pair in pairs:
+        if pair.kind == kind and pair.prompt_a in place and pair.prompt_b in place:
+            a, b = place[pair.prompt_a], place[pair.prompt_b]
+            rows += [(one, other) for one, other in ((a, b), (b, a)) if one in tested]
+    return rows[:: max(1, -(-len(rows) // (2 * MAX_PAIRS)))] if held_out else rows
+
+
+def _over_clusters(scene: Scene, pairs: Pairs, values: Doubles) -> stats.Interval:
+    return stats.cluster_t(values, np.array([scene.engine.prompts[p].cluster for p, _ in pairs]))
+
+
+def _above(bound: stats.Interval, level: float) -> bool:
+    return bool(not np.isnan(bound.low) and bound.low > level)
+
+
+def _figures(bound: stats.Interval) -> dict[str, Any]:
+    low, high = (None if np.isnan(x) else float(x) for x in (bound.low, bound.high))
+    return {"value": float(bound.mean), "ci_low": low, "ci_high": high, "n_prompts": int(bound.n), "n_clusters": int(bound.n_clusters)}
+
+
+def _control(bound: stats.Interval) -> dict[str, Any]:
+    low, high = (None if np.isnan(x) else float(x) for x in (bound.low, bound.high))
+    return {"control_mean": float(bound.mean), "control_low": low, "control_high": high, "n_controls": int(bound.n)}
+
+
+def _not_measured(why: str) -> dict[str, Any]:
+    return {"supports": None, "note": f"not measured: {why}"}
