@@ -32,7 +32,8 @@ def demo(
       atlas demo
       atlas demo /data/demo.atlas
     """
-    from ingest.demo import build_demo, headlines
+    from atlas.commands.headlines import headlines
+    from ingest.demo import build_demo
 
     started = time.monotonic()
     with interruptible("demo"), progress_bars() as progress:
