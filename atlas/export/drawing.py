@@ -82,7 +82,7 @@ def _style(number: int) -> dict[str, Any]:
 
 def _legend(figure: Any, axes: Any, *, columns: int = 2) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1 or (labels and labels[0]):
+    if len(handles) > 1 or (labels and labels[0] not in ("", "all")):
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)), handlelength=2.6, columnspacing=1.2)
 
 
@@ -107,7 +107,7 @@ def layer_profile(figure: Any, columns: Columns) -> None:
             low, high = wilson([round(share * total) for share, total in zip(shares, totals, strict=True)], totals)
             axes.fill_between(layers, low, high, color=style["color"], alpha=0.15, linewidth=0)
     _layers(axes, columns["layer"])
-    axes.set_ylim(0, None)
+    axes.set_ylim(-0.02, None)  # a line at 0 is seen whole
     axes.set_ylabel("share of features")
     _legend(figure, axes, columns=2)
 
@@ -324,7 +324,8 @@ def _graph_labels(axes: Any, nodes: Mapping[Any, Mapping[str, Any]], places: Map
             continue
         taken.append((x, y, half))
         below = name in ends and y == 0
-        style = {"ha": "center", "va": "top" if below else "bottom", "fontsize": 5.5, "parse_math": False}
+        style: dict[str, Any] = {"ha": "center", "va": "top" if below else "bottom", "fontsize": 5.5, "parse_math": False, "zorder": 3}
+        style["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
         axes.annotate(text, (x, y), xytext=(0, -6 if below else 4), textcoords="offset points", **style)
 
 
