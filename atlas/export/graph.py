@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from atlas import files
+from atlas import __version__, files
 from atlas.errors import UsageError
 from atlas.export.cells import CONTROL
 from atlas.export.provenance import Provenance, sidecar_path, write_sidecar
@@ -145,15 +145,17 @@ def graph_json(
         if ids[row["node"]] in linked or row["kind"] in ("token", "logit")
     ]
     texts = list(tokens) or _texts(nodes)
-    metadata = {
+    metadata: dict[str, Any] = {
         "slug": str(graph["name"]),
         "scan": scan,
         "transcoder_list": [],
         "prompt_tokens": texts,
         "prompt": prompt or "".join(texts),
-        "node_threshold": graph.get("node_threshold"),
         "schema_version": 1,
+        "info": {"generator": {"name": "feature-atlas", "version": __version__}},
     }
+    if graph.get("node_threshold") is not None:  # Neuronpedia's validator takes a number or nothing
+        metadata["node_threshold"] = graph["node_threshold"]
     parameters = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
     return {"metadata": metadata, "qParams": parameters, "nodes": shown, "links": links}
 

@@ -101,6 +101,25 @@ def test_real_graphs_survive_the_way_in_and_out(shared_data: Path, tmp_path: Pat
         assert set(written["metadata"]) <= set(original["metadata"])
 
 
+VALIDATOR = {
+    "metadata": {"slug": str, "scan": str, "prompt_tokens": list, "prompt": str},
+    "node": {"node_id": str, "feature": int, "layer": str, "ctx_idx": int, "feature_type": str, "jsNodeId": str, "clerp": str},
+    "link": {"source": str, "target": str, "weight": float},
+}
+"""What Neuronpedia's graph-schema.json (draft 07) requires, with types; `node_threshold` has to be a number where it is there."""
+
+
+def test_json_has_what_the_validator_of_neuronpedia_requires(nodes: pa.Table, edges: pa.Table, tmp_path: Path) -> None:
+    write_graph(nodes, edges, tmp_path / "a.json", graph=GRAPH | {"node_threshold": None}, scan="qwen3-4b")
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert set(content) == {"metadata", "qParams", "nodes", "links"}
+    assert "node_threshold" not in content["metadata"]
+    for kind, items in (("metadata", [content["metadata"]]), ("node", content["nodes"]), ("link", content["links"])):
+        for item in items:
+            assert {name: type(item[name]) for name in VALIDATOR[kind]} == VALIDATOR[kind]
+    assert content["metadata"]["prompt_tokens"] == ["<bos>", " a&b\x00"]
+
+
 def test_influence_is_cumulated_from_the_strongest() -> None:
     rows = [{"node": i, "influence": value} for i, value in enumerate([0.1, 0.6, None, 0.3])]
     assert cumulative_influence(rows) == {1: pytest.approx(0.6), 3: pytest.approx(0.9), 0: pytest.approx(1.0)}
