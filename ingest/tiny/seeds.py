@@ -17,6 +17,9 @@ from ingest.tiny import paths
 
 SEEDS: Final = paths.DATA / "seeds.json"
 
+CANDIDATES: Final = (0, 1, 2)
+"""Seeds of the bilingual model among which the choice was made; later ones only widen the spread."""
+
 MIN_ACCURACY: Final = 0.98
 MIN_REPLACED: Final = 0.95
 MAX_FVU: Final = 0.10
@@ -56,7 +59,7 @@ def eligible(row: dict[str, Any]) -> bool:
 
 def choose(rows: Sequence[dict[str, Any]]) -> int | None:
     """Return the seed of the bilingual model to ship: eligible, highest injection on validation, then the smaller seed."""
-    candidates = [row for row in rows if row["variant"] == "bilingual" and eligible(row)]
+    candidates = [row for row in rows if row["variant"] == "bilingual" and row["seed"] in CANDIDATES and eligible(row)]
     if not candidates:
         return None
     best = min(candidates, key=lambda row: (-row["validation"]["injection"], row["seed"]))
