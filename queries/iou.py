@@ -38,8 +38,13 @@ if TYPE_CHECKING:
 
 def iou_matrix(present: sparse.csr_matrix) -> Floats:
     """Return (P, P) intersection over union of the columns of a (F, P) matrix; NaN where both are empty."""
-    binary = (present > 0).astype(np.float64)
-    common = np.asarray((binary.T @ binary).todense())
+    binary = sparse.csr_matrix(present > 0, dtype=np.float32)
+    n_prompts = binary.shape[1]
+    # Frequent features would make the sparse product dense: they are multiplied as a dense matrix.
+    frequent = np.diff(binary.indptr) > n_prompts / 20
+    head = binary[frequent].toarray()
+    tail = binary[~frequent]
+    common = np.asarray((tail.T @ tail).todense(), dtype=np.float64) + (head.T @ head)
     size = common.diagonal()
     union = size[:, None] + size[None, :] - common
     return np.where(union > 0, common / np.maximum(union, 1), np.nan)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from queries.design import (
     read_parameters,
     read_presence,
 )
+from queries.loader import read_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -84,25 +85,27 @@ class Score:
     null_high: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without a null."""
-        self.p_value, self.null_mean, self.null_high = (np.full(len(self.value), np.nan) for _ in range(3))
+        """Begin without a null; a broadcast NaN costs no memory on millions of features."""
+        self.p_value = self.null_mean = self.null_high = np.broadcast_to(np.float64(np.nan), self.value.shape)
+
+    def allow_null(self) -> None:
+        """Make room for a null of some features."""
+        if not self.p_value.flags.writeable:
+            self.p_value, self.null_mean, self.null_high = (np.full(len(self.value), np.nan) for _ in range(3))
 
 
 def read_counts(con: duckdb.DuckDBPyConnection, run: str, support: int) -> Counts:
     """Read the counts of features that are active on at least `support` prompts."""
-    rows = fetch(con, "feature_counts", run=run, support=support)
-    languages = tuple(sorted(set(rows["language"].astype(str).tolist())))
-    layer, feature = rows["layer"].astype(np.int64), rows["feature"].astype(np.int64)
-    key, row = np.unique(layer * 2**32 + feature, return_inverse=True)
-    column = np.searchsorted(np.asarray(languages, dtype=str), rows["language"].astype(str)) if languages else np.zeros(0, dtype=np.int64)
+    languages = tuple(fetch(con, "languages", run=run)["language"].astype(str).tolist())
+    spoken = [fetch(con, "feature_counts", run=run, support=support, language=language) for language in languages]
+    empty = np.zeros(0, dtype=np.int64)
 
-    def pivot(name: str) -> Floats:
-        values = np.zeros((len(key), len(languages)))
-        values[row, column] = rows[name]
-        return values
+    def column(name: str) -> Ints:
+        return spoken[0][name].astype(np.int64) if spoken else empty
 
     names = ("n_tokens", "n_active", "n_prompts", "n_prompts_active", "sum_activation", "sum_squares")
-    return Counts(key // 2**32, key % 2**32, languages, *(pivot(name) for name in names))
+    tables = [np.stack([rows[name].astype(np.float64) for rows in spoken], axis=-1) if spoken else np.zeros((0, 0)) for name in names]
+    return Counts(column("layer"), column("feature"), languages, *tables)
 
 
 def language_profile(counts: Counts, a: int, b: int, leaning: int, other: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -197,6 +200,7 @@ def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: 
     general = parameters["default", "all"]
     draws, seed = int(general["draws"]), int(general["seed"])
     layers = [int(layer) for layer in fetch(con, "layers", run=run)["layer"]]
+    tested = _most_active(counts, int(general["null_features"]))
     if not len(design.prompt) or not layers:
         return
     pairs = read_pairs(con, run, design)
@@ -205,7 +209,7 @@ def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: 
     lifts = [_empty_lift(counts, pair) for pair in pairs]
     for layer in layers:
         presence = read_presence(con, run, layer, design)
-        rows = np.flatnonzero(counts.layer == layer)
+        rows = tested[counts.layer[tested] == layer]
         rows = rows[np.isin(counts.feature[rows], presence.feature)]
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
@@ -217,6 +221,14 @@ def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: 
                 _tost(design, pair, fired, some, scores, parameters)
                 _translation(pair, shuffle, fired, some, lift, int(parameters["default", "translation_lift"]["active"]))
     scores.extend(score for lift in lifts for score in lift)
+
+
+def _most_active(counts: Counts, limit: int) -> Ints:
+    """Return the rows of the features that get a null: those active on most prompts, in order of rows."""
+    active = counts.n_prompts_active.sum(-1)
+    if len(active) <= limit:
+        return np.arange(len(active))
+    return np.sort(np.argsort(-active, kind="stable")[:limit])
 
 
 def _empty_lift(counts: Counts, pair: Pairs) -> tuple[Score, Score]:
@@ -246,6 +258,7 @@ def _language_nulls(design: Design, presence: Presence, at: Ints, rows: Ints, de
 
 def _fill(score: Score, rows: Ints, null: Floats, *, below: bool) -> None:
     """Put the null of some rows into a score; rounding alone does not make a draw less extreme than the observed value."""
+    score.allow_null()
     observed = score.value[rows][:, None]
     slack = 1e-9 * np.maximum(np.abs(observed), 1e-3)
     extreme = null <= observed + slack if below else null >= observed - slack
@@ -261,6 +274,7 @@ def _tost(design: Design, pair: Pairs, fired: NDArray[np.bool_], rows: Ints, sco
     smallest = 0.5 ** len(np.unique(clusters))
     for score in scores:
         if score.name == "bilingual_rate" and score.languages == pair.name:
+            score.allow_null()
             margin = float(parameters[score.parameter_set, "bilingual_rate"]["margin"])
             below = stats.cluster_t_p(difference - margin, clusters, alternative="less")
             above = stats.cluster_t_p(difference + margin, clusters, alternative="greater")
@@ -320,17 +334,6 @@ def insert_scores(
     import pyarrow as pa
 
     for score, q_value in zip(scores, finish(scores, parameters), strict=True):
-        n = len(score.value)
-        columns: dict[str, Any] = {
-            "run_id": pa.array([run] * n, pa.string()),
-            "layer": layer,
-            "feature": feature,
-            "score": pa.array([score.name] * n, pa.string()),
-            "parameter_set": pa.array([score.parameter_set] * n, pa.string()),
-            "languages": pa.array([score.languages] * n, pa.string()),
-            "flag": score.flag,
-            "n": score.n.astype(np.int64),
-        }
         numbers = {
             "value": score.value,
             "null_mean": score.null_mean,
@@ -338,9 +341,11 @@ def insert_scores(
             "p_value": score.p_value,
             "q_value": q_value,
         }
-        columns |= {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in numbers.items()}
-        con.register("scored", pa.table(columns))
-        con.execute("insert into feature_score by name select * from scored")
+        columns = {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in numbers.items()}
+        integers = {"layer": layer, "feature": feature, "n": score.n.astype(np.int64)}
+        con.register("scored", pa.table({**integers, "flag": score.flag, **columns}))
+        head = {"run": run, "score": score.name, "parameter_set": score.parameter_set, "languages": score.languages}
+        con.execute(read_sql("build", "feature_score"), head)
         con.unregister("scored")
 
 

@@ -1,6 +1,25 @@
--- Counts of one run by feature and language, features of too little support left out.
-select layer, feature, language, n_tokens, n_active, n_prompts, n_prompts_active, sum_activation, sum_squares
-from feature_language
-where run_id = $run and language <> 'xx'
-qualify sum(n_prompts_active) over (partition by layer, feature) >= $support
-order by layer, feature, language;
+-- Counts of one run in one language, a row for every feature that is active on enough prompts of all languages together.
+with supported as (
+    select layer, feature
+    from feature_language
+    where run_id = $run and language <> 'xx'
+    group by layer, feature
+    having sum(n_prompts_active) >= $support
+),
+spoken as (
+    select layer, feature, n_tokens, n_active, n_prompts, n_prompts_active, sum_activation, sum_squares
+    from feature_language
+    where run_id = $run and language = $language
+)
+select
+    s.layer,
+    s.feature,
+    coalesce(l.n_tokens, 0) as n_tokens,
+    coalesce(l.n_active, 0) as n_active,
+    coalesce(l.n_prompts, 0) as n_prompts,
+    coalesce(l.n_prompts_active, 0) as n_prompts_active,
+    coalesce(l.sum_activation, 0) as sum_activation,
+    coalesce(l.sum_squares, 0) as sum_squares
+from supported s
+left join spoken l using (layer, feature)
+order by s.layer, s.feature;
