@@ -24,7 +24,9 @@ BILINGUAL = Plan(
     max_concepts=24,
     graph_features=120,
     ablated_features=40,
-    edited_prompts=240,
+    edited_prompts=160,
+    attributed_prompts=24,
+    circuit_prompts=16,
     control_draws=100,
     transcoders="embedded:bilingual",
 )

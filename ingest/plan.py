@@ -19,7 +19,7 @@ from typing import Any
 from atlas.errors import InputError, UsageError
 from ingest.prompts.behaviour import SPLITS
 
-STAGES = ("prompts", "baseline", "activations", "graph", "communities", "interventions")
+STAGES = ("prompts", "baseline", "activations", "graph", "communities", "attribution", "interventions", "circuits")
 """Stages in order; a plan runs up to `until`."""
 
 
@@ -43,7 +43,7 @@ class Plan:
     """Layers whose features are analysed; empty means all of the transcoder set."""
     max_concepts: int = 0
     """Keep this many concepts a behaviour; 0 keeps all."""
-    until: str = "interventions"
+    until: str = "circuits"
     """Last stage to run."""
     seed: int = 0
     """Base seed of every draw."""
@@ -53,6 +53,8 @@ class Plan:
     """Baseline accuracy per language below which the run stops; -1 takes each behaviour's own."""
     graph_features: int = 150
     """Feature nodes of the prompt-set graph, the strongest by |star_total|."""
+    attributed_prompts: int = 48
+    """Train prompts whose attribution graphs are added up; 0 leaves them out."""
     ablated_features: int = 60
     """Features that are ablated one by one."""
     edited_prompts: int = 600
@@ -61,6 +63,10 @@ class Plan:
     """Size of the set that is ablated together."""
     control_draws: int = 100
     """Matched random sets beside each headline intervention."""
+    circuit_prompts: int = 24
+    """Prompts a split on which circuits are searched and measured."""
+    random_circuits: int = 100
+    """Matched random circuits beside each figure of a circuit."""
     transfer_concepts: int = 8
     """Concepts whose features are injected into each other's prompts."""
     steering: tuple[float, ...] = (0.0, 0.5, 2.0, 4.0)
@@ -93,9 +99,10 @@ class Plan:
 
 
 _INTEGER_BOUNDS = {
-    "max_concepts": 0, "graph_features": 1, "ablated_features": 0, "edited_prompts": 2, "top_features": 1, "control_draws": 0,
-    "transfer_concepts": 0, "batch_size": 1,
-}  # fmt: skip
+    **dict.fromkeys(("max_concepts", "attributed_prompts", "random_circuits", "ablated_features", "control_draws", "transfer_concepts"), 0),
+    **dict.fromkeys(("graph_features", "top_features", "batch_size"), 1),
+    **dict.fromkeys(("circuit_prompts", "edited_prompts"), 2),
+}
 
 
 def read_plan(path: Path | None = None, **overrides: Any) -> Plan:
@@ -168,4 +175,3 @@ def parse_layers(text: str) -> tuple[int, ...]:
             raise UsageError(f"layers are {text!r}.", hint="Write 10-25, or 0,3,5-7.")
         layers.update(range(int(low), int(high if dash else low) + 1))
     return tuple(sorted(layers))
-

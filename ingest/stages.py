@@ -6,11 +6,17 @@ settings from the plan.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ingest.pipeline import Tables, Workshop
+from ingest.plan import Plan
+
+if TYPE_CHECKING:
+    from ingest.interventions import InterventionConfig
 
 
 def prompts(shop: Workshop) -> Tables:
@@ -68,13 +74,37 @@ def communities(shop: Workshop) -> Tables:
     return divide(graphs, shop.transcoders, shop.prompts, activation, config, progress=shop.counter("communities"))
 
 
+def attribution(shop: Workshop) -> Tables:
+    """Attribution graphs of train prompts, added up over prompts; balanced over languages and concepts."""
+    if shop.plan.attributed_prompts == 0:
+        return {}
+    from ingest.graphs.aggregate import AggregateConfig, attribution_edges
+    from ingest.interventions import choose_prompts
+
+    chosen = []
+    for behaviour in shop.prompts.behaviours:
+        train = [prompt for prompt in shop.prompts.prompts if prompt.behaviour == behaviour.name and prompt.split == "train"]
+        chosen += choose_prompts(train, shop.plan.attributed_prompts, shop.plan.seed)
+    some = dataclasses.replace(shop.prompts, prompts=tuple(chosen), pairs=())
+    first_graph = shop.table("graph", "graph").num_rows
+    config = AggregateConfig(seed=shop.plan.seed)
+    return attribution_edges(
+        shop.model, shop.transcoders, some, config, first_graph=first_graph, progress=shop.counter("attribution graphs")
+    )
+
+
 def interventions(shop: Workshop) -> Tables:
     """Ablations, patching, steering and injection, each beside its controls."""
-    from ingest.interventions import InterventionConfig
     from ingest.interventions import interventions as intervene
 
-    plan = shop.plan
-    config = InterventionConfig(
+    return intervene(shop.model, shop.transcoders, shop.prompts, intervention_config(shop.plan), progress=shop.counter("interventions"))
+
+
+def intervention_config(plan: Plan) -> InterventionConfig:
+    """Return the settings of interventions that a plan asks for."""
+    from ingest.interventions import InterventionConfig
+
+    return InterventionConfig(
         ablated_features=plan.ablated_features,
         max_prompts=plan.edited_prompts,
         top_features=plan.top_features,
@@ -83,7 +113,24 @@ def interventions(shop: Workshop) -> Tables:
         transfer_concepts=plan.transfer_concepts,
         seed=plan.seed,
     )
-    return intervene(shop.model, shop.transcoders, shop.prompts, config, progress=shop.counter("interventions"))
+
+
+def circuits(shop: Workshop) -> Tables:
+    """Causal edges, paths, circuits with their figures, properties and computation types."""
+    from ingest.circuits import CircuitConfig
+    from ingest.circuits import circuits as find
+
+    plan = shop.plan
+    config = CircuitConfig(
+        layers=plan.layers,
+        max_prompts=plan.edited_prompts,
+        circuit_prompts=plan.circuit_prompts,
+        random_circuits=plan.random_circuits,
+        interventions=intervention_config(plan),
+        seed=plan.seed,
+    )
+    graphs = {name: shop.table("graph", name) for name in ("graph", "node", "edge")}
+    return find(shop.model, shop.transcoders, shop.prompts, graphs, config, progress=shop.counter("circuits"))
 
 
 STAGE_FUNCTIONS: Mapping[str, Callable[[Workshop], Tables]] = {
@@ -92,5 +139,7 @@ STAGE_FUNCTIONS: Mapping[str, Callable[[Workshop], Tables]] = {
     "activations": activations,
     "graph": graph,
     "communities": communities,
+    "attribution": attribution,
     "interventions": interventions,
+    "circuits": circuits,
 }
