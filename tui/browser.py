@@ -6,6 +6,7 @@ In: an open session. Out: screens. Every action, from whatever key, click or pal
 import asyncio
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,7 +104,10 @@ class Browser(App[None]):
         if remember and (here is not target or arguments):
             self._history.append((here.NAME, dict(here.arguments)))
             del self._history[:-100]
-        target.visit(**arguments)
+        if remember:
+            target.visit(**arguments)
+        elif arguments != target.arguments:
+            target.arguments, target.is_loaded = arguments, False
         if here is target:
             if not target.is_loaded:
                 target.reload()
@@ -277,7 +281,7 @@ class Browser(App[None]):
             self._ask_export(0)
             return
         screen = self.front
-        screen.start(self._export(screen, statements[min(what, len(statements) - 1)], Path(path).expanduser()), group="work")
+        screen.start(partial(self._export, screen, statements[min(what, len(statements) - 1)], Path(path).expanduser()), group="work")
 
     def _ask_export(self, what: int | None) -> None:
         if what is None:

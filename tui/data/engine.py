@@ -218,7 +218,9 @@ class Data:
 
     def arrow(self, statement: Statement) -> Job[Any]:
         """Run one statement and return an Arrow table, for exports."""
-        return self.job(lambda cursor: cursor.execute(statement.sql, dict(statement.parameters)).to_arrow_table(), statement.title)
+        return self.job(
+            lambda cursor: cursor.sql(statement.sql, params=dict(statement.parameters) or None).to_arrow_table(), statement.title
+        )
 
 
 class Asker:

@@ -236,23 +236,30 @@ class FeatureComposer:
             f"    where c.run_id = {self.run} and c.kind = 'top' and contains(lower(t.token), lower({place}))))"
         )
 
-    def ids(self, id_type: str) -> Statement:
-        """Return the statement that gives the row ids of the view, in its order."""
-        return self._finish([f"f.rowid::{id_type} as row"])
+    def ids(self, id_type: str, *, is_range: bool) -> Statement:
+        """Return the statement that gives the row ids of the view, in its order.
+
+        Where the run's rows stand in natural order (`is_range`) row ids stand for layer and feature: one key less to sort by, and none
+        at all without an order, since the caller sorts the ids themselves faster.
+        """
+        return self._finish([f"f.rowid::{id_type} as row"], ties=["f.rowid"] if is_range and self.view.order else [] if is_range else None)
 
     def full(self) -> Statement:
         """Return the statement of the whole view with its shown columns, as people read and export it."""
         return self._finish([f"{self.expression(column)} as {_plain(column)}" for column in self.view.columns])
 
-    def _finish(self, selected: list[str]) -> Statement:
+    def _finish(self, selected: list[str], ties: list[str] | None = None) -> Statement:
         condition = None if self.view.filter is None else self.condition(self.view.filter)
         order = [f"{self.expression(column)} {'desc' if down else 'asc'} nulls last" for column, down in self.view.order]
         by = [column for column, _ in self.view.order]
-        order += [] if "layer" in by and "feature" in by else ["f.layer", "f.feature"] if by != ["layer"] else ["f.feature"]
+        if ties is None:
+            ties = [] if "layer" in by and "feature" in by else ["f.layer", "f.feature"] if by != ["layer"] else ["f.feature"]
+        order += ties
         lines = ["select " + ",\n  ".join(selected), "from feature f", *self.joins.values(), f"where f.run_id = {self.run}"]
         if condition is not None:
             lines.append(f"  and {condition}")
-        lines.append("order by " + ", ".join(order))
+        if order:
+            lines.append("order by " + ", ".join(order))
         return Statement("features", "\n".join(lines), self.names.values)
 
 

@@ -93,8 +93,15 @@ def open_features(data: Data, info: RunInfo, view: FeatureView) -> Job[FeatureSo
         ids = range(info.first, info.first + info.total)
         return data.job(lambda _cursor: FeatureSource(data, view, info, ids, full), "features")
     id_type = "integer" if info.first + info.total < 2**31 else "bigint"
-    statement = FeatureComposer(view, info.languages, info.scores).ids(id_type)
-    return data.job(lambda cursor: FeatureSource(data, view, info, vector(cursor, statement), full), "features")
+    statement = FeatureComposer(view, info.languages, info.scores).ids(id_type, is_range=info.is_range)
+
+    def work(cursor: "duckdb.DuckDBPyConnection") -> FeatureSource:
+        ids = vector(cursor, statement)
+        if info.is_range and not view.order:
+            ids.sort()
+        return FeatureSource(data, view, info, ids, full)
+
+    return data.job(work, "features")
 
 
 Lookup = dict[int, Any]

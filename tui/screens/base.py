@@ -3,7 +3,8 @@
 In: a visit with arguments. Out: widgets filled by `load`, which runs in a worker and can be stopped at any time.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from textual import on
@@ -112,16 +113,16 @@ class AtlasScreen(Screen[None]):
         self.seen = self.session
         self.query_one(TabLine).title = self.browser.atlas_title
         self.query_one(TabLine).refresh()
-        self.start(self.load())
+        self.start(self.load)
 
-    def start(self, work: Coroutine[Any, Any, None], group: str = "load") -> Worker[None]:
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]], group: str = "load") -> Worker[None]:
         """Run work that waits for data; newer work of the group replaces older."""
-        return self.run_worker(self._guarded(work), group=group, exclusive=True)
+        return self.run_worker(partial(self._guarded, work), group=group, exclusive=True)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Turn errors into sentences: the one broad place between data and the screen."""
         try:
-            await work
+            await work()
         except Cancelled:
             self.status.say("stopped")
         except AtlasError as error:

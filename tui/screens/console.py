@@ -4,6 +4,7 @@ In: text. Out: rows; one SELECT, or an EXPLAIN of one, and nothing else (`tui/da
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import BindingType
@@ -77,7 +78,7 @@ class ConsoleScreen(AtlasScreen):
             self.editor.load_text(sql)
         if sql.strip() and (not self.history or self.history[-1] != sql):
             self.history.append(sql)
-        self.start(self._ask(sql), group="work")
+        self.start(partial(self._ask, sql), group="work")
 
     async def _ask(self, sql: str) -> None:
         self.result.fill([], (), message="running …")

@@ -160,7 +160,7 @@ class LedgerScreen(AtlasScreen):
     def moved(self, event: PagedTable.Moved) -> None:
         """Follow the cursor."""
         event.stop()
-        self.start(self._detail(), group="work")
+        self.start(self._detail, group="work")
 
     def next_part(self) -> str:
         """Return the name of the part after the shown one."""

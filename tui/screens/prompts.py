@@ -4,6 +4,7 @@ In: the chosen run. Out: links to features.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -156,7 +157,7 @@ class PromptsScreen(AtlasScreen):
         event.stop()
         row = self.table.row
         if row is not None and (self.card is None or self.card.row["prompt"] != row[0]) and self.focused is self.table:
-            self.start(self._show(row[0], None, None), group="work")
+            self.start(partial(self._show, row[0], None, None), group="work")
 
     def feature_here(self) -> tuple[int, int] | None:
         """Return the feature of the card's line under the cursor."""

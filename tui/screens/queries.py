@@ -4,6 +4,7 @@ In: `queries.catalogue()`. Out: rows; enter opens the feature, prompt or graph t
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
@@ -156,7 +157,7 @@ class QueriesScreen(AtlasScreen):
             if self.question is not None:
                 await self.browser.perform("ask", question=self.question.name, parameters=self.form.values())
             return
-        self.start(self._ask(question, dict(parameters or {})), group="work")
+        self.start(partial(self._ask, question, dict(parameters or {})), group="work")
 
     async def _ask(self, name: str, parameters: dict[str, object]) -> None:
         given = {key: value for key, value in parameters.items() if value is not None}

@@ -9,16 +9,20 @@ In: columns and a `Source`. Out: messages `Selected` (enter, click on the cursor
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.worker import Worker
 
 from atlas.errors import AtlasError
 from tui.columns import Column, draw
@@ -115,6 +119,8 @@ class PagedTable(ScrollView, can_focus=True):
         self._pages: OrderedDict[int, list[Row]] = OrderedDict()
         self._asked: set[int] = set()
 
+    _base: Style | None = None
+
     def show(self, source: Source, columns: tuple[Column, ...] | None = None, *, place: int = 0, message: str = "") -> None:
         """Show other rows; `message` stands there when there are none."""
         if columns is not None:
@@ -175,7 +181,8 @@ class PagedTable(ScrollView, can_focus=True):
             return ready[inside]
         if number not in self._asked:
             self._asked.add(number)
-            self.run_worker(self._load(self.source, number, first, last), group="pages")
+            load: Callable[[], Coroutine[Any, Any, None]] = partial(self._load, self.source, number, first, last)
+            _worker: Worker[None] = self.run_worker(load, group="pages")
         return None
 
     async def _load(self, source: Source, number: int, first: int, last: int) -> None:
@@ -211,7 +218,7 @@ class PagedTable(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Draw one line of the viewport: the heads, then rows."""
         wide = max(self.size.width, self._width())
-        base = self.rich_style
+        base = self.base_style
         if y == 0:
             segments = self._heads()
         else:
@@ -225,6 +232,18 @@ class PagedTable(ScrollView, can_focus=True):
         strip = Strip(segments).extend_cell_length(wide, base if not segments else None).apply_style(base)
         left = int(self.scroll_offset.x)
         return strip.crop(left, left + self.size.width)
+
+    @property
+    def base_style(self) -> Style:
+        """Return the widget's own style; looked up once until a theme or the focus changes it."""
+        if self._base is None:
+            self._base = self.rich_style
+        return self._base
+
+    def notify_style_update(self) -> None:
+        """Look the style up again."""
+        super().notify_style_update()
+        self._base = None
 
     def _heads(self) -> list[Segment]:
         parts = [("  ", "head")]
@@ -270,11 +289,17 @@ class PagedTable(ScrollView, can_focus=True):
     def go(self, place: int) -> None:
         """Put the cursor on a row."""
         place = max(0, min(place, self.source.count - 1))
+        before, top = self.place, int(self.scroll_offset.y)
         if place != self.place:
             self.place = place
             self.post_message(self.Moved(self, place))
         self._reveal()
-        self.refresh()
+        if int(self.scroll_offset.y) == top:
+            # Only two lines change: redrawing all of them would cost most of a key's time.
+            for line in {before, place}:
+                self.refresh(Region(0, line - top + 1, self.size.width, 1))
+        else:
+            self.refresh()
 
     async def row_here(self) -> Row | None:
         """Return the row under the cursor, waiting for its page."""
