@@ -63,6 +63,7 @@ def build_steps() -> Sequence[BuildStep]:
 
     return (
         BuildStep("parameter_set", _statement("parameter_set")),
+        BuildStep("graph_sizes", _statement("graph_sizes")),
         BuildStep("feature_language", _statement("feature_language")),
         BuildStep("feature_role", _statement("feature_role")),
         BuildStep("feature_score", _feature_scores),
