@@ -116,6 +116,8 @@ def evaluate_circuits(scene: Scene, config: CircuitConfig, _evaluations: Iterabl
     discover = Replacement(engine, train, reference=config.reference, error=config.error, reference_prompts=scene.train, layers=layers)
     universe = universe_of(scene, scene.train)
     empty, whole = discover.empty(), discover.whole()
+    if ratio(whole, empty, whole, _clusters(scene, train)).value is None:
+        return CircuitFigures((), [_no_circuit(config, train)], config.reference)
     ranking = universe.ranking("attribution")
     members, value = discovery.pruned(discover, ranking, config.target, empty, whole)
     smaller, smaller_value = discovery.greedy(discover, members, config.target, empty, whole, rounds=config.greedy_rounds)
@@ -138,6 +140,21 @@ def evaluate_circuits(scene: Scene, config: CircuitConfig, _evaluations: Iterabl
     rows += _curve_rows(scene, measured, universe, config)
     rows += _language_transfer_rows(scene, measured, discover, universe, config)
     return CircuitFigures(circuits, rows, config.reference)
+
+
+def _no_circuit(config: CircuitConfig, train: Integers) -> dict[str, Any]:
+    """Say that features carry none of the margin: between nothing and everything kept, its interval over concepts holds 0."""
+    note = "no circuit: the margin with all features live minus that with none is 0 within its interval over concepts"
+    return {
+        "subject": "behaviour",
+        "property": "faithfulness",
+        "language": "all",
+        "split": "train",
+        "reference": config.reference,
+        "error_mode": config.error,
+        "n_prompts": len(train),
+        "note": note,
+    }
 
 
 def _found(
@@ -169,28 +186,42 @@ def spread_prompts(scene: Scene, prompts: Integers, n: int) -> Integers:
     return np.array([order[i] for i in np.unique(picked)], dtype=np.int64)
 
 
+NEAR = 10
+"""Where a feature has no matched control, its stand-in is drawn among this many of its layer with the nearest frequency."""
+
+
 def _controls(scene: Scene, universe: Universe, members: Members, config: CircuitConfig) -> tuple[tuple[Members, ...], int]:
-    """Draw random circuits: matched features where there are any, else features of the same layer and decile; and how many were matched."""
+    """Draw random circuits of the same layers: matched features where there are any; and say how many members have one.
+
+    Members without a matched control, and draws beyond the distinct matched sets, take features of the nearest frequency.
+    """
     features = sorted(members)
     pools = scene.places.pools(features, scene.train, scene.config.matching)
     matched = [feature for feature in features if pools[feature].candidates]
-    drawn = draw_sets(features, pools, config.random_circuits, config.seed).sets if matched else ((),) * config.random_circuits
-    ranked = [*features, *(f for f in universe.features if f not in members)]
-    random = discovery.stratified_rankings(universe.frequency, ranked, config.random_circuits, config.seed)
-    controls = []
-    for draw in range(config.random_circuits):
-        chosen = set(drawn[draw % len(drawn)])
-        # Members themselves come last: they fill up only where a layer has nothing else.
-        spare = [*(f for f in random[draw] if f not in chosen and f not in members), *(f for f in random[draw] if f in members)]
-        wanted = {layer: sum(1 for f in features if f[0] == layer) for layer in {layer for layer, _ in features}}
-        have = {layer: sum(1 for f in chosen if f[0] == layer) for layer in wanted}
-        for feature in spare:
-            layer = feature[0]
-            if have.get(layer, 0) < wanted.get(layer, 0):
-                chosen.add(feature)
-                have[layer] = have.get(layer, 0) + 1
-        controls.append(frozenset(chosen))
-    return tuple(dict.fromkeys(controls)), len(matched)
+    drawn = draw_sets(features, pools, config.random_circuits, config.seed).sets if matched else ()
+    near = {feature: _nearest(universe, feature, members) for feature in features}
+    controls: dict[Members, None] = {}
+    for draw in range(config.random_circuits * 5):
+        if len(controls) == config.random_circuits:
+            break
+        chosen = set[FeatureKey](drawn[draw] if draw < len(drawn) else ())
+        generator = np.random.default_rng([config.seed, draw])
+        missing = {
+            layer: sum(1 for f in features if f[0] == layer) - sum(1 for f in chosen if f[0] == layer) for layer in {f[0] for f in features}
+        }
+        for feature in (features[i] for i in generator.permutation(len(features))):
+            free = [f for f in near[feature] if f not in chosen][:NEAR]
+            if missing[feature[0]] > 0 and free:
+                chosen.add(free[int(generator.integers(len(free)))])
+                missing[feature[0]] -= 1
+        controls[frozenset(chosen)] = None
+    return tuple(controls), len(matched)
+
+
+def _nearest(universe: Universe, feature: FeatureKey, members: Members) -> list[FeatureKey]:
+    others = [other for other in universe.features if other[0] == feature[0] and other not in members]
+    own = universe.frequency.get(feature, 0.0)
+    return sorted(others, key=lambda other: (abs(universe.frequency[other] - own), other))
 
 
 def _clusters(scene: Scene, prompts: Integers) -> list[str]:
