@@ -1,4 +1,3 @@
-import multiprocessing
 import sqlite3
 from pathlib import Path
 
@@ -90,21 +89,3 @@ def test_a_file_that_is_no_catalogue_is_an_error_that_says_what_to_do(tmp_path: 
         catalogue.rows("note")
     with pytest.raises(StoreError, match="repair"):
         catalogue.add_note("x")
-
-
-def take_notes(folder: Path, writer: int) -> None:
-    catalogue = Catalogue(folder)
-    for number in range(8):
-        catalogue.add_note(f"{writer}-{number}")
-
-
-def test_no_note_of_four_writers_is_lost(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=take_notes, args=(tmp_path, writer)) for writer in range(4)]
-    for process in writers:
-        process.start()
-    for process in writers:
-        process.join()
-    assert [process.exitcode for process in writers] == [0] * 4
-    assert {row["text"] for row in Catalogue(tmp_path).rows("note")} == {f"{writer}-{number}" for writer in range(4) for number in range(8)}
-    assert Catalogue(tmp_path).damage() == []

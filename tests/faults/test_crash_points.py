@@ -86,14 +86,15 @@ def test_hundreds_of_power_cuts_lose_no_promise(tmp_path: Path, expected: Expect
             assert lose_power(tmp_path, step, 1000 * seed + step, expected) == [], f"step {step}, seed {seed}"
 
 
-def test_a_publish_stopped_before_any_of_its_steps_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_publish_stopped_before_any_of_its_steps_leaves_the_old_file_or_the_new_one(tmp_path: Path, stride: int) -> None:
     atlas = make_atlas(tmp_path / "a.atlas")
     publish(atlas.path)
     write_run(atlas, 2)
     with using(FailingDisk()) as counted:
         shutil.copytree(atlas.path, tmp_path / "counted.atlas")
         publish(tmp_path / "counted.atlas")
-    for step in range(counted.steps):
+    for step in reversed(range(counted.steps - 1, -1, -stride)):
         folder, platter = tmp_path / f"{step}" / "a.atlas", tmp_path / f"{step}-platter"
         shutil.copytree(atlas.path, folder)
         disk = LossyDisk(folder.parent, step)

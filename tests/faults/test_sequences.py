@@ -125,7 +125,7 @@ class AtlasMachine(RuleBasedStateMachine):
 
 
 AtlasMachine.TestCase.settings = settings(
-    max_examples=6, stateful_step_count=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=4, stateful_step_count=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -46,6 +46,14 @@ def test_everybody_at_once(zygote: Zygote, template: Path, tmp_path: Path) -> No
     assert tables_equal(atlas.path, reference.path, run_id(plan(2))) == [], "two ingests of one plan leave one run"
 
 
+def test_no_note_of_four_writers_is_lost(zygote: Zygote, tmp_path: Path) -> None:
+    atlas = Atlas.create(tmp_path / "a.atlas")
+    ended = zygote.together(atlas.path, *[("notes", writer) for writer in range(4)])
+    assert ended == [ENDED_WELL] * 4
+    assert {row["text"] for row in atlas.catalogue.rows("note")} == {f"{writer}-{number}" for writer in range(4) for number in range(10)}
+    assert atlas.catalogue.damage() == []
+
+
 @pytest.mark.soak
 def test_everybody_at_once_for_long(zygote: Zygote, template: Path, tmp_path: Path) -> None:
     atlas = Atlas(shutil.copytree(template / "published.atlas", tmp_path / "a.atlas"))
