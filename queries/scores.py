@@ -200,7 +200,7 @@ def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: 
     general = parameters["default", "all"]
     draws, seed = int(general["draws"]), int(general["seed"])
     layers = [int(layer) for layer in fetch(con, "layers", run=run)["layer"]]
-    tested = _most_active(counts, int(general["null_features"]))
+    tested = _most_active(counts, int(general["null_features"]), int(general["null_cells"]))
     if not len(design.prompt) or not layers:
         return
     pairs = read_pairs(con, run, design)
@@ -223,12 +223,11 @@ def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: 
     scores.extend(score for lift in lifts for score in lift)
 
 
-def _most_active(counts: Counts, limit: int) -> Ints:
-    """Return the rows of the features that get a null: those active on most prompts, in order of rows."""
+def _most_active(counts: Counts, limit: int, cells: int) -> Ints:
+    """Return the rows of the features that get a null, in order: those active on most prompts, up to `cells` active prompts in all."""
     active = counts.n_prompts_active.sum(-1)
-    if len(active) <= limit:
-        return np.arange(len(active))
-    return np.sort(np.argsort(-active, kind="stable")[:limit])
+    order = np.argsort(-active, kind="stable")[:limit]
+    return np.sort(order[np.cumsum(active[order]) <= cells])
 
 
 def _empty_lift(counts: Counts, pair: Pairs) -> tuple[Score, Score]:

@@ -5,6 +5,7 @@ values
     ('default', 'all', 'draws', '999'),
     ('default', 'all', 'seed', '0'),
     ('default', 'all', 'null_features', '100000'),
+    ('default', 'all', 'null_cells', '5000000'),
     ('default', 'language_profile', 'leaning', '4'),
     ('default', 'language_profile', 'other', '1'),
     ('strict', 'language_profile', 'leaning', '8'),

@@ -11,6 +11,7 @@
 --   position | smallint | null | only this position; null is all
 --   layer | smallint | null | only this layer; null is all
 --   sinks | boolean | false | count the first token too
+--   compare | boolean | true | look up density, largest value and promoted tokens too: a scan of table feature
 --   top | integer | 200 | rows at most
 -- columns:
 --   layer | smallint | - | layer
@@ -21,7 +22,7 @@
 --   token | varchar | - | token there
 --   role | varchar | - | what the token does in the prompt
 --   n_positions | bigint | positions | positions with the feature active
---   density | double | share | active tokens / tokens over the whole run
+--   density | double | share | active tokens / tokens over the whole run; null without `compare`
 --   relative | double | share | activation / the feature's largest
 --   promoted_tokens | varchar[] | - | tokens its decoder raises most
 with active as (
@@ -46,6 +47,8 @@ strongest as (
         count(*) as n_positions
     from active
     group by layer, feature
+    order by activation desc, layer, feature
+    limit $top
 )
 select
     s.layer,
@@ -60,6 +63,10 @@ select
     s.activation::double / f.max_activation as relative,
     f.promoted_tokens
 from strongest s
-left join feature f on f.run_id = $run and f.layer = s.layer and f.feature = s.feature
-order by s.activation desc, s.layer, s.feature
-limit $top;
+left join feature f
+    on $compare
+    and f.run_id = $run
+    and ($layer is null or f.layer = $layer)
+    and f.layer = s.layer
+    and f.feature = s.feature
+order by s.activation desc, s.layer, s.feature;

@@ -27,10 +27,17 @@
 --   rate_b | double | share | n_active_b / n_prompts_b
 --   low_b | double | share | Wilson's lower bound of rate_b
 --   lowest | double | share | the smaller of the two bounds
---   density | double | share | active tokens / tokens, all languages
+--   density | double | share | active tokens / tokens of the two languages
 -- example: rate=0.05
 with a as (
-    select layer, feature, n_prompts_active as n_active, n_prompts, n_prompts_active / n_prompts as rate
+    select
+        layer,
+        feature,
+        n_prompts_active as n_active,
+        n_prompts,
+        n_prompts_active / n_prompts as rate,
+        n_active as n_active_tokens,
+        n_tokens
     from feature_language
     where run_id = $run
         and language = $language_a
@@ -39,7 +46,14 @@ with a as (
         and n_prompts_active > 0
 ),
 b as (
-    select layer, feature, n_prompts_active as n_active, n_prompts, n_prompts_active / n_prompts as rate
+    select
+        layer,
+        feature,
+        n_prompts_active as n_active,
+        n_prompts,
+        n_prompts_active / n_prompts as rate,
+        n_active as n_active_tokens,
+        n_tokens
     from feature_language
     where run_id = $run
         and language = $language_b
@@ -62,7 +76,8 @@ bounded as (
         b.rate as rate_b,
         (b.rate + $z * $z / (2 * b.n_prompts)
             - $z * sqrt(b.rate * (1 - b.rate) / b.n_prompts + $z * $z / (4.0 * b.n_prompts * b.n_prompts)))
-            / (1 + $z * $z / b.n_prompts) as low_b
+            / (1 + $z * $z / b.n_prompts) as low_b,
+        (a.n_active_tokens + b.n_active_tokens) / nullif(a.n_tokens + b.n_tokens, 0) as density
     from a
     join b using (layer, feature)
 )
@@ -79,9 +94,8 @@ select
     x.rate_b,
     x.low_b,
     least(x.low_a, x.low_b) as lowest,
-    f.density
+    x.density
 from bounded x
-left join feature f on f.run_id = $run and f.layer = x.layer and f.feature = x.feature
 where least(x.low_a, x.low_b) >= $rate
 order by lowest desc, x.layer, x.feature
 limit $top;
