@@ -1,13 +1,14 @@
 """Print the tables of the model card from the shipped `metrics.json`.
 
 In: the records of both shipped models and the summary over seeds. Out: Markdown on stdout, which stands in docs/tiny-model.md
-between two marks (a test compares). `python -m ingest.tiny.card`.
+between two marks (a test compares). `python -m ingest.tiny.card [DOCUMENT]`; with a document, its tables are replaced.
 """
 
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ingest.tiny import corpus, paths, seeds
@@ -102,5 +103,16 @@ def _markdown(heads: Sequence[str], rows: Iterator[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
+def main() -> None:
+    """Print the tables, or with a path put them between the marks of that document."""
+    if len(sys.argv) == 1:
+        sys.stdout.write(card())
+        return
+    document = Path(sys.argv[1])
+    text = document.read_text(encoding="utf-8")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    document.write_text(before + BEGIN + card() + after, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(card())
+    main()
