@@ -41,6 +41,7 @@ MASS_BOUND = float(np.log(2))
 """Candidate mass stays if it is not halved."""
 MAX_PAIRS = 120
 GATE_FEATURES = 20
+GATE_PAIRS = 40
 
 
 def type_rows(scene: Scene, pairs: Sequence[PromptPair], config: InterventionConfig) -> Rows:
@@ -188,14 +189,25 @@ def gated_decision(scene: Scene, pairs: Sequence[PromptPair], config: Interventi
 
 
 def gate_features(scene: Scene, pairs: Pairs, n: int) -> tuple[FeatureKey, ...]:
-    """Return the features whose activation differs most between the prompts of train pairs, weighted by |slope|: attribution patching."""
-    edits, _ = _full_edits(scene, pairs, scene.engine.transcoders.layers, "all")
+    """Return the features that move the margin most when patched alone between the prompts of train pairs.
+
+    Candidates are the 8 n largest by |change x slope|; each is then patched exactly, since a saturated feature has next to no slope.
+    """
+    few = pairs[:: max(1, len(pairs) // GATE_PAIRS)][:GATE_PAIRS]
+    edits, _ = _full_edits(scene, few, scene.engine.transcoders.layers, "all")
     prompt = edits.prompt[edits.row]
     change = edits.value - scene.clean.values(edits.layer, prompt, edits.position, edits.feature)
     slope = slopes(scene.engine, edits.layer, prompt, edits.position, edits.feature)
     keys, index = np.unique(np.stack([edits.layer, edits.feature], axis=1), axis=0, return_inverse=True)
-    total = np.bincount(index.ravel(), weights=-change * slope, minlength=len(keys))
-    best = np.argsort(-total, kind="stable")[:n]
+    index = index.ravel()
+    size = np.bincount(index, weights=np.abs(change * slope), minlength=len(keys)) + 1e-9 * np.bincount(index, weights=np.abs(change))
+    likely = np.argsort(-size, kind="stable")[: 8 * n]
+    kept = np.flatnonzero(np.isin(index, likely))
+    rows, row = np.unique(np.stack([index[kept], edits.row[kept]], axis=1), axis=0, return_inverse=True)
+    alone = Edits(edits.prompt[rows[:, 1]], row.ravel(), edits.layer[kept], edits.position[kept], edits.feature[kept], edits.value[kept])
+    effect = scene.engine.run(alone).effect.astype(np.float64)
+    total = np.bincount(rows[:, 0], weights=effect, minlength=len(keys))
+    best = likely[np.argsort(total[likely], kind="stable")[:n]]
     return tuple((int(layer), int(feature)) for layer, feature in keys[np.sort(best)])
 
 
