@@ -2,8 +2,8 @@
 
 In: `metrics.json` of every trained seed, or the shipped summary `data/seeds.json`. Out: the choice by the criterion of
 docs/tiny-model.md, which reads validation figures only, and a Markdown table with the test figures of all seeds.
-`python -m ingest.tiny.seeds` prints the shipped table; `python -m ingest.tiny.seeds FOLDER... --write` summarises folders
-that training wrote.
+`python -m ingest.tiny.seeds` prints the shipped table; `python -m ingest.tiny.seeds FOLDER... --write` adds folders that
+training wrote.
 """
 
 import argparse
@@ -110,14 +110,15 @@ def _mean(values: Sequence[float]) -> float:
 def main() -> None:
     """Print the table over seeds; `--write` also writes `data/seeds.json`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, help="folders that training wrote; none: the shipped summary")
+    parser.add_argument("folders", nargs="*", type=Path, help="folders that training wrote, added to the shipped summary")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    if arguments.folders:
-        files = [folder / "metrics.json" for folder in arguments.folders]
-        rows = [summary(json.loads(file.read_text(encoding="utf-8"))) for file in files]
-    else:
-        rows = json.loads(SEEDS.read_text(encoding="utf-8"))
+    rows = json.loads(SEEDS.read_text(encoding="utf-8")) if SEEDS.exists() else []
+    known = {(row["variant"], row["seed"]): row for row in rows}
+    for folder in arguments.folders:
+        row = summary(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        known[row["variant"], row["seed"]] = row
+    rows = [known[key] for key in sorted(known)]
     if arguments.write:
         SEEDS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(table(rows))
