@@ -31,6 +31,9 @@ from ingest.rows import ActiveRows, Lookup, by_strength, concatenate
 from ingest.statistics import RANDOM_LANGUAGE, ROLES, LayerStatistics, TokenBlock, TokenCounts
 from ingest.transcoder import TranscoderSet
 
+_CPU_BLOCK, _DEVICE_BLOCK = 1 << 22, 1 << 27
+"""Dense pre-activations of a block: 16 MiB stay near a CPU's caches; a GPU wants long matrix products."""
+
 
 @dataclass(frozen=True)
 class ActivationConfig:
@@ -40,8 +43,8 @@ class ActivationConfig:
     """Layers to encode; None is every layer that has a transcoder."""
     batch_size: int = 64
     """Prompts a forward pass; halved when memory runs out."""
-    max_elements: int = 1 << 26
-    """Dense pre-activations held at a time (numbers); tokens an encoder block = this over d_transcoder."""
+    max_elements: int | None = None
+    """Dense pre-activations held at a time (numbers); tokens an encoder block = this over d_transcoder. None: what suits the device."""
     chunk_tokens: int = 1 << 16
     """Tokens whose MLP inputs are kept at a time; each encoder is read once a chunk."""
     cache_device: str | None = None
@@ -100,14 +103,15 @@ def activations(
             batch_size=config.batch_size,
             cache_device=config.cache_device,
             names=names,
-            outputs=True,
+            outputs=config.quality.reconstruction,
         )
         n_tokens = sum(map(len, chunk_sequences))
         part = TokenBlock(*(getattr(block, name)[start : start + n_tokens] for name in ("item", "position", "language", "role")))
         rows: dict[int, ActiveRows] = {}
         for layer in layers:
             rows[layer] = encode_rows(transcoders, layer, cached.mlp_in[layer], config.max_elements)
-            variance[layer].add(transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], part)
+            if config.quality.reconstruction:
+                variance[layer].add(transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], part)
             parts[layer].append(rows[layer].positive().to("cpu"))
             if not transcoders.cross_layer:
                 del rows[layer]
@@ -204,12 +208,14 @@ def _naming_the_prompt(model: LanguageModel, sequences: Sequence[Sequence[int]],
     return error
 
 
-def encode_rows(transcoders: TranscoderSet, layer: int, x: Tensor, max_elements: int) -> ActiveRows:
+def encode_rows(transcoders: TranscoderSet, layer: int, x: Tensor, max_elements: int | None = None) -> ActiveRows:
     """Return the active features (value not 0) of x (N, D), encoded block by block and compacted on the device.
 
     Raises:
         ModelError: encoder weights or activations that are NaN or infinite, naming the layer.
     """
+    if max_elements is None:
+        max_elements = _CPU_BLOCK if transcoders.device.type == "cpu" else _DEVICE_BLOCK
     low, high = torch.aminmax(transcoders.encoder(layer))
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
         raise ModelError(

@@ -71,8 +71,8 @@ class CorpusConfig:
     """Tokens whose MLP inputs are kept at a time; each encoder is read once a chunk."""
     batch_size: int = 16
     """Documents a forward pass; halved when memory runs out."""
-    max_elements: int = 1 << 26
-    """Dense pre-activations held at a time (numbers)."""
+    max_elements: int | None = None
+    """Dense pre-activations held at a time (numbers); None: what suits the device."""
     cache_device: str | None = None
     """Where MLP inputs wait for their encoder; None is the model's device."""
     checkpoint_seconds: float = 300.0

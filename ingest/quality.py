@@ -38,6 +38,8 @@ class QualityConfig:
 
     replacement: bool = True
     """Whether to run the model with MLPs replaced (layers + 1 more forward passes)."""
+    reconstruction: bool = True
+    """Whether to decode and measure the FVU."""
     prompts_per_language: int = 200
     """Prompts of these runs, evenly spaced over each language's."""
     batch_size: int = 64
