@@ -178,7 +178,8 @@ def pooled_controls(scene: Scene, singles: Singles, layer: int, feature: int) ->
         low, high = np.searchsorted(key, [key[row], key[row] + 1])
         others = np.array([i for i in range(low, high) if i != row], dtype=np.int64)
         if len(others):
-            distance = np.abs(np.log(singles.strength[others] / singles.strength[row]))
+            # A dead decoder row writes nothing: its strength is 0.
+            distance = np.abs(np.log(np.maximum(singles.strength[others], 1e-30) / max(singles.strength[row], 1e-30)))
             nearest = others[np.argsort(distance, kind="stable")[:k]]
             effects[place, : len(nearest)] = singles.outcomes.effect[nearest]
             used.update(singles.feature[nearest].tolist())
