@@ -160,20 +160,28 @@ def test_wrong_shapes_are_named_before_the_model_loads(tmp_path: Path, shared_da
     assert "Traceback" not in result.stderr
 
 
-def test_two_runs_of_one_plan_are_equal_and_another_seed_is_another_run(tmp_path: Path) -> None:
-    first, second = tmp_path / "one.atlas", tmp_path / "two.atlas"
-    for folder in (first, second):
-        run("ingest", *SMALL, "--atlas", folder, "--no-publish")
-    (one,) = rows(run("runs", "list", "--atlas", first, "-f", "csv").stdout)
-    (two,) = rows(run("runs", "list", "--atlas", second, "-f", "csv").stdout)
-    assert one["run_id"] == two["run_id"]
-    assert tables_equal(first, second, one["run_id"]) == []
-    assert "was complete" in run("ingest", *SMALL, "--atlas", first, "--no-publish").stderr
-    run("ingest", *SMALL, "--seed", "1", "--atlas", first, "--no-publish")
-    listed = rows(run("runs", "list", "--atlas", first, "-f", "csv").stdout)
-    assert len({row["run_id"] for row in listed}) == 2
-    differences = run("runs", "diff", *(row["run_id"] for row in listed), "--atlas", first, "-f", "csv").stdout
-    assert "seed" in differences
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small atlas that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "small.atlas"
+    run("ingest", *SMALL, "--atlas", folder, "--no-publish")
+    return folder
+
+
+def run_ids(folder: Path) -> list[str]:
+    return [row["run_id"] for row in rows(run("runs", "list", "--atlas", folder, "-f", "csv").stdout)]
+
+
+def test_a_complete_plan_does_nothing_and_another_seed_is_another_run(undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "small.atlas"
+    shutil.copytree(undisturbed, folder)
+    manifests = sorted(folder.glob("versions/*"))
+    assert "was complete" in run("ingest", *SMALL, "--atlas", folder, "--no-publish").stderr
+    assert sorted(folder.glob("versions/*")) == manifests
+    run("ingest", *SMALL, "--seed", "1", "--atlas", folder, "--no-publish")
+    first, second = run_ids(folder)
+    assert first != second
+    assert "seed" in run("runs", "diff", first, second, "--atlas", folder, "-f", "csv").stdout
 
 
 def _killed_after(arguments: tuple[str | Path, ...], watched: Path, pattern: str) -> None:
@@ -187,16 +195,16 @@ def _killed_after(arguments: tuple[str | Path, ...], watched: Path, pattern: str
     assert process.wait() == -signal.SIGKILL, "it finished before it could be killed"
 
 
-@pytest.mark.parametrize("stage", ["prompts", "baseline", "activations"])
-def test_a_killed_ingest_goes_on_to_the_same_atlas(tmp_path: Path, stage: str) -> None:
-    undisturbed, killed = tmp_path / "undisturbed.atlas", tmp_path / "killed.atlas"
+@pytest.mark.parametrize("stage", ["prompts", "activations"])
+def test_a_killed_ingest_goes_on_to_the_same_atlas(undisturbed: Path, tmp_path: Path, stage: str) -> None:
+    killed = tmp_path / "killed.atlas"
     _killed_after(("ingest", *SMALL, "--atlas", killed), killed, f"runs/*/done/{stage}.json")
     assert not (killed / "atlas.duckdb").exists()
-    assert rows(run("runs", "list", "--atlas", killed, "-f", "csv").stdout) == []
-    run("ingest", *SMALL, "--atlas", killed)
-    run("ingest", *SMALL, "--atlas", undisturbed)
-    (row,) = rows(run("runs", "list", "--atlas", killed, "-f", "csv").stdout)
-    assert tables_equal(killed, undisturbed, row["run_id"]) == []
+    assert run_ids(killed) == []
+    run("ingest", *SMALL, "--atlas", killed, "--no-publish")
+    (same,) = run_ids(killed)
+    assert run_ids(undisturbed) == [same]
+    assert tables_equal(killed, undisturbed, same) == []
     assert check(killed) == []
 
 
