@@ -146,7 +146,7 @@ def train(
     out_dir: Path | str,
     *,
     steps: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     variant: Variant = "bilingual",
     progress: Progress | None = None,
 ) -> Path:
@@ -155,13 +155,14 @@ def train(
     Args:
         out_dir: made if absent; files of an earlier training in it are replaced.
         steps: steps of the model, 1,300 if not given; the learning rate falls to zero over them.
-        seed: of weights, batches and transcoders.
+        seed: of weights, batches and transcoders; that of the shipped files if not given.
         variant: `control` leaves the translation sentences out.
         progress: called after each step with (stage, done, total).
 
     Raises:
         UsageError: for an unknown variant.
     """
+    seed = shipped_seed(variant) if seed is None else seed
     recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
     transcoder_recipe = TranscoderRecipe()
     folder = Path(out_dir)
@@ -195,11 +196,16 @@ def train(
     return folder
 
 
+def shipped_seed(variant: Variant) -> int:
+    """Return the seed of the shipped model of this variant."""
+    return int(json.loads((paths.root(variant) / "metrics.json").read_text(encoding="utf-8"))["seed"])
+
+
 def main() -> None:
     """Train from the command line: `python -m ingest.tiny.train OUT --seed 3 --variant control`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("out_dir", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--variant", choices=["bilingual", "control"], default="bilingual")
     parser.add_argument("--steps", type=int, default=None)
     arguments = parser.parse_args()
