@@ -4,7 +4,7 @@ In: a view. Out: a `Source` that knows its length and gives any stretch of rows.
 vector of row ids (4 bytes a row below 2^31 rows) or, in natural order, only a range, and looks rows up by id:
 
 1. `open_features` counts the run; without filter and order the ids are a range, and nothing is sorted.
-2. Otherwise one statement gives the ids in order; numbers of another table that order the view are sorted here, without a join.
+2. Otherwise one statement gives the ids in order; a view ordered by one column of another table is ordered there, without a join.
 3. A page is one lookup in `feature` and one in each other table that a shown column needs.
 """
 
@@ -92,6 +92,8 @@ def open_features(data: Data, info: RunInfo, view: FeatureView) -> Job[FeatureSo
     if natural and view.filter is None and info.is_range:
         ids = range(info.first, info.first + info.total)
         return data.job(lambda _cursor: FeatureSource(data, view, info, ids, full), "features")
+    if view.filter is None and info.is_range and len(view.order) == 1 and _is_of_other_table(info, view.order[0][0]):
+        return data.job(lambda cursor: FeatureSource(data, view, info, _ordered_elsewhere(cursor, view, info), full), "features")
     id_type = "integer" if info.first + info.total < 2**31 else "bigint"
     statement = FeatureComposer(view, info.languages, info.scores).ids(id_type, is_range=info.is_range)
 
@@ -102,6 +104,41 @@ def open_features(data: Data, info: RunInfo, view: FeatureView) -> Job[FeatureSo
         return FeatureSource(data, view, info, ids, full)
 
     return data.job(work, "features")
+
+
+def _is_of_other_table(info: RunInfo, column: str) -> bool:
+    """Say whether a column is one of feature_language or feature_score."""
+    name, _, rest = column.partition(".")
+    if SAME.get(column, column) in BASE or column in ("label", "effect", "star"):
+        return False
+    return (name in PER_LANGUAGE and rest in info.languages) or any(score.score == name for score in info.scores)
+
+
+def _ordered_elsewhere(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo) -> "np.ndarray[Any, Any]":
+    """Order by a column of another table there, without a join, and count row ids from layer and feature.
+
+    Rows stand in natural order, so a row id is its layer's first one plus the feature's distance from the layer's first feature. Features
+    that the other table does not have come last.
+    """
+    import numpy as np
+
+    column, down = view.order[0]
+    name, _, rest = column.partition(".")
+    if name in PER_LANGUAGE and rest in info.languages:
+        statement = _language(view, None, name, rest)
+    else:
+        statement = _score(view, info, None, column)
+    text = f"select layer, feature from ({statement.sql}) t(layer, feature, value)"
+    text += f" order by value {'desc' if down else 'asc'} nulls last, layer, feature"
+    found = cursor.execute(text, dict(statement.parameters)).fetchnumpy()
+    width = max(info.layers) + 1
+    base = np.zeros(width, np.int64)
+    for layer, (low, first) in info.layers.items():
+        base[layer] = low - first
+    ids = (base[found["layer"]] + found["feature"]).astype(np.int32 if info.first + info.total < 2**31 else np.int64)
+    missing = np.ones(info.total, bool)
+    missing[ids - info.first] = False
+    return np.concatenate([ids, (missing.nonzero()[0] + info.first).astype(ids.dtype)])
 
 
 Lookup = dict[int, Any]
@@ -153,15 +190,17 @@ def _pairs(cursor: "duckdb.DuckDBPyConnection", statement: Statement) -> Lookup:
     return {feature_key(layer, feature): value for layer, feature, value in fetch(cursor, statement)}
 
 
-def _these(names: Names, keys: set[tuple[int, int]], alias: str) -> str:
-    """Return the condition for some features: a stretch of layers and a list of features, which the zone maps can use."""
+def _these(names: Names, keys: set[tuple[int, int]] | None, alias: str) -> str:
+    """Return the condition for some features: a stretch of layers and a list of features, which the zone maps can use; None is all."""
+    if keys is None:
+        return "true"
     layers = [layer for layer, _ in keys]
     low, high = names.bind(min(layers, default=0), "low"), names.bind(max(layers, default=0), "high")
     features = names.bind(sorted({feature for _, feature in keys}), "features")
     return f"{alias}.layer between {low} and {high} and {alias}.feature = any({features}::integer[])"
 
 
-def _language(view: FeatureView, keys: set[tuple[int, int]], measure: str, language: str) -> Statement:
+def _language(view: FeatureView, keys: set[tuple[int, int]] | None, measure: str, language: str) -> Statement:
     names = Names()
     run, place = names.bind(view.run_id, "run"), names.bind(language, "language")
     text = (
@@ -171,7 +210,7 @@ def _language(view: FeatureView, keys: set[tuple[int, int]], measure: str, langu
     return Statement("rates", text, names.values)
 
 
-def _score(view: FeatureView, info: RunInfo, keys: set[tuple[int, int]], column: str) -> Statement:
+def _score(view: FeatureView, info: RunInfo, keys: set[tuple[int, int]] | None, column: str) -> Statement:
     composer = FeatureComposer(view, info.languages, info.scores)
     expression = composer.expression(column)
     names = composer.names

@@ -3,7 +3,8 @@
 In: a cursor. Out: `Run`s, the most useful first, and a `RunInfo`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tui.data.features import Score
@@ -43,6 +44,8 @@ class RunInfo:
     total: int
     is_range: bool
     """Whether the run's rows stand one after another in their natural order."""
+    layers: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Layer -> (its first row id, its first feature), where `is_range`."""
 
 
 def read_runs(cursor: "duckdb.DuckDBPyConnection") -> list[Run]:
@@ -71,6 +74,7 @@ def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: s
     scores = cursor.execute(
         "select distinct score, parameter_set, languages from feature_score where run_id = $run order by all", bound
     ).fetchall()
+    layers = _layers(cursor, run_id) if total and last - first + 1 == total else {}
     return RunInfo(
         run_id,
         transcoder_set,
@@ -78,17 +82,19 @@ def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: s
         tuple(Score(*row) for row in scores),
         first or 0,
         total,
-        bool(total) and last - first + 1 == total and _is_ordered(cursor, run_id),
+        bool(layers),
+        layers,
     )
 
 
-def _is_ordered(cursor: "duckdb.DuckDBPyConnection", run_id: str) -> bool:
-    """Say whether the rows of a run stand in the order of layer and feature, judged by each layer's first and last row."""
+def _layers(cursor: "duckdb.DuckDBPyConnection", run_id: str) -> dict[int, tuple[int, int]]:
+    """Return where each layer begins, nothing unless rows stand in the order of layer and feature, judged by each layer's ends."""
     rows = cursor.execute(
-        "select layer, min(rowid), max(rowid), count(*), max(feature) - min(feature) + 1,"
+        "select layer, min(rowid), max(rowid), count(*), min(feature), max(feature),"
         " arg_min(feature, rowid) = min(feature) and arg_max(feature, rowid) = max(feature)"
         " from feature where run_id = $run group by layer order by layer",
         {"run": run_id},
     ).fetchall()
-    ends = [(low, high) for _, low, high, _, _, _ in rows]
-    return all(high - low + 1 == n == span and edges for _, low, high, n, span, edges in rows) and ends == sorted(ends)
+    ends = [(low, high) for _, low, high, *_ in rows]
+    in_order = all(high - low + 1 == n == last - first + 1 and edges for _, low, high, n, first, last, edges in rows)
+    return {layer: (low, first) for layer, low, _, _, first, *_ in rows} if in_order and ends == sorted(ends) else {}
