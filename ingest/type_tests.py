@@ -86,11 +86,9 @@ def hidden_state_transfer(scene: Scene) -> dict[str, Any]:
 def candidate_set_filtering(scene: Scene) -> dict[str, Any]:
     """Ablate each concept's supporting features on held-out prompts and watch the other candidates."""
     sets = battery.concept_sets(scene)
-    prompts = np.array(
-        [p for p in battery.test_prompts(scene).tolist() if scene.engine.prompts[p].concept in sets][:MAX_PAIRS], dtype=np.int64
-    )
+    prompts = battery.prompts_of_sets(scene, sets)[:MAX_PAIRS]
     if not len(prompts):
-        return _not_measured("no held-out prompt of a concept with train prompts")
+        return _not_measured("no prompt of a concept with train prompts")
     none = np.full(len(prompts), -1, dtype=np.int64)
     edits = build_edits(scene.engine, scene.clean, Intervention("winner", "zero", sets, positions="all"), prompts, none)
     width = max(1 + len(scene.engine.prompts[p].contrasts) for p in prompts.tolist())

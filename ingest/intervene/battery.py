@@ -268,7 +268,7 @@ def set_jobs(scene: Scene) -> list[Job]:
         jobs += with_controls(scene, work, where, _no_source(where), kinds=kinds)
     sets = concept_sets(scene)
     if sets:
-        prompts = np.array([i for i in where if scene.engine.prompts[i].concept in sets], dtype=np.int64)
+        prompts = prompts_of_sets(scene, sets)
         name = f"ablate top {config.top_features} of each concept"
         work = Intervention(name, "zero", sets, positions=scene.position, parameters=less)
         jobs += with_controls(scene, work, prompts, _no_source(prompts), kinds=kinds)
@@ -452,6 +452,15 @@ def test_prompts(scene: Scene) -> Integers:
     """Return the prompts that discovery did not see; all of them where every prompt is of the train split."""
     held_out = np.array([i for i, prompt in enumerate(scene.engine.prompts) if prompt.split != "train"], dtype=np.int64)
     return held_out if len(held_out) else _all(scene)
+
+
+def prompts_of_sets(scene: Scene, sets: Sets) -> Integers:
+    """Return the held-out prompts of concepts with a set; their train prompts where they have no other (the split column says so)."""
+    for prompts in (test_prompts(scene), _all(scene)):
+        own = [i for i in prompts.tolist() if scene.engine.prompts[i].concept in sets]
+        if own:
+            return np.array(own, dtype=np.int64)
+    return np.zeros(0, dtype=np.int64)
 
 
 def _of_concept(scene: Scene, concept: str, among: Integers) -> Integers:
