@@ -141,8 +141,11 @@ def _rms(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     return x.pow(2).mean(-1, keepdim=True).add(epsilon).rsqrt()
 
 
-def _frozen_margin(plain: Qwen3ForCausalLM, prompt: Prompt, added: dict[int, Tensor]) -> Tensor:
-    """Margin of a hand-written Qwen3 forward with patterns, denominators and MLP outputs held, `added[l]` put on m_l (T, D)."""
+def _frozen_margin(plain: Qwen3ForCausalLM, prompt: Prompt, added: dict[int, Tensor], skips: dict[int, Tensor] | None = None) -> Tensor:
+    """Margin of a hand-written Qwen3 forward with patterns, denominators and MLP outputs held, `added[l]` put on m_l (T, D).
+
+    With `skips` (layer -> W_skip) the skip connection's part of each MLP output is live.
+    """
     held: dict[str, Any] = {}
     hooks = [
         block.mlp.register_forward_hook(lambda m, i, o, k=k: held.update({f"mlp{k}": o[0]})) for k, block in enumerate(plain.model.layers)
@@ -160,8 +163,11 @@ def _frozen_margin(plain: Qwen3ForCausalLM, prompt: Prompt, added: dict[int, Ten
         clean_value = attention.v_proj(clean * _rms(clean) * block.input_layernorm.weight)
         clean_value = clean_value.view(len(residual), 2, 16).repeat_interleave(2, dim=1)
         clean_mixed = torch.einsum("hqk,khd->qhd", run.attentions[k][0], clean_value).reshape(len(residual), -1)
-        clean = clean + attention.o_proj(clean_mixed) + held[f"mlp{k}"]
-        residual = residual + attention.o_proj(mixed) + held[f"mlp{k}"] + added[k]
+        clean, residual = clean + attention.o_proj(clean_mixed), residual + attention.o_proj(mixed)
+        change = torch.zeros_like(residual)
+        if skips is not None:
+            change = (residual - clean) * _rms(clean) * block.post_attention_layernorm.weight @ skips[k].T
+        clean, residual = clean + held[f"mlp{k}"], residual + held[f"mlp{k}"] + change + added[k]
     final = residual[-1] * _rms(clean[-1]) * plain.model.norm.weight
     logits = plain.lm_head(final)
     margin: Tensor = logits[prompt.answers[0].token_id] - logits[[a.token_id for a in prompt.answers[1:]]].amax()
@@ -477,3 +483,64 @@ def test_bad_settings_say_what_to_do(model: LanguageModel, transcoders: Transcod
         edges(model, transcoders, prompts, EdgeConfig(min_influence=1e9))
     with pytest.raises(UsageError, match="min_frequency is 2"):
         edges(model, transcoders, prompts, EdgeConfig(min_frequency=2))
+
+
+def test_a_skip_connection_stays_live_in_star_direct(model: LanguageModel, prompts: PromptSet, tmp_path: Path) -> None:
+    random_transcoders(tmp_path, skip=True)
+    with_skip = TranscoderSet.open(tmp_path, dtype="float64")
+    with_skip.bind(model)
+    rows = stars(model, with_skip, prompts.prompts[:3], LAYERS).stars
+    stored = {k: {name: w.double() for name, w in load_file(tmp_path / f"layer_{k}.safetensors").items()} for k in LAYERS}
+    skips = {k: stored[k]["W_skip"] for k in LAYERS}
+    for number, prompt in enumerate(prompts.prompts[:3]):
+        leaves = {k: torch.zeros(len(prompt.token_ids), 32, dtype=torch.float64, requires_grad=True) for k in LAYERS}
+        gradients = torch.autograd.grad(_frozen_margin(plain_copy(model), prompt, leaves, skips), list(leaves.values()))
+        for row in np.flatnonzero(rows.prompt == number)[::3]:
+            layer = int(rows.layer[row])
+            output = float(rows.activation[row]) * stored[layer]["W_dec"][int(rows.feature[row])]
+            expected = float(gradients[layer][int(rows.position[row])] @ output)
+            assert rows.direct[row] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_a_cross_layer_feature_adds_up_over_the_layers_it_writes_to(model: LanguageModel, prompts: PromptSet) -> None:
+    generator = torch.Generator().manual_seed(4)
+    weights = {
+        layer: {
+            "W_enc": torch.randn(40, 32, generator=generator) / 6,
+            "b_enc": torch.full((40,), -0.5),
+            "b_dec": torch.zeros(32),
+            "W_dec": torch.randn(40, 3 - layer, 32, generator=generator) / 6,
+        }
+        for layer in LAYERS
+    }
+    clt = TranscoderSet.from_weights(weights, config={"model_kind": "cross_layer_transcoder"}, dtype="float64")
+    clt.bind(model)
+    prompt, eps = prompts.prompts[1], 1e-4
+    rows = stars(model, clt, [prompt], LAYERS).stars
+    early = np.flatnonzero(rows.layer == 0)[::4]
+
+    def margins(sign: float) -> Tensor:
+        def hook(target: int) -> Callable[[Any, Any, Tensor], Tensor]:
+            def move(_: Any, __: Any, output: Tensor) -> Tensor:
+                output = output.clone()
+                for copy, row in enumerate(early):
+                    vector = weights[0]["W_dec"][int(rows.feature[row]), target].double()
+                    output[copy, int(rows.position[row])] += sign * eps * float(rows.activation[row]) * vector
+                return output
+
+            return move
+
+        handles = [model.hf.model.layers[k].mlp.register_forward_hook(hook(k)) for k in LAYERS]
+        logits = model.hf(torch.tensor([prompt.token_ids] * len(early))).logits[:, -1]
+        for handle in handles:
+            handle.remove()
+        found: Tensor = logits[:, prompt.answers[0].token_id] - logits[:, [a.token_id for a in prompt.answers[1:]]].amax(1)
+        return found
+
+    measured = ((margins(1.0) - margins(-1.0)) / (2 * eps)).numpy()
+    np.testing.assert_allclose(measured, rows.total[early], atol=1e-6, rtol=1e-5)
+    later, gain = 2, model.hf.model.layers[2].post_attention_layernorm.weight
+    written = weights[0]["W_dec"][:, :2].double().sum(1)
+    expected = (weights[2]["W_enc"].double() * gain) @ written.T
+    features = torch.arange(40)
+    torch.testing.assert_close(virtual_weights(model, clt, 0, features, later, features), expected, rtol=1e-10, atol=1e-12)
