@@ -24,6 +24,7 @@ from queries.loader import ask, question, read_sql, resolve_run
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from atlas.reader import Reader
 
@@ -150,7 +151,37 @@ def _claim(path: Path, entry: Mapping[str, Any]) -> Claim:
     return Claim(**entry)
 
 
-def check_claims(con: duckdb.DuckDBPyConnection | Reader, claims: Iterable[Claim] | None = None) -> list[Checked]:
+def check_claims(con: duckdb.DuckDBPyConnection | Reader, file: Path | None = None) -> pa.Table:
+    """Recompute the claims of a file, by default all that ship, and return what was found as a table, a row a claim.
+
+    Raise InputError where none of them speaks of a run of this atlas.
+    """
+    import pyarrow as pa
+
+    checked = check(con, None if file is None else read_claims(file))
+    if not checked:
+        raise InputError("no claim speaks of a run of this atlas", hint="`atlas runs` lists runs; a claim names its run in field `run`")
+    return pa.Table.from_pylist(
+        [
+            {
+                "claim": item.claim.id,
+                "verdict": item.verdict,
+                "expected": item.claim.expected,
+                "published": _text(item.claim.published),
+                "recomputed": _text(item.recomputed),
+                "tolerance": item.claim.tolerance,
+                "query": item.claim.query,
+                "run": item.claim.run,
+                "statement": item.claim.statement,
+                "source": item.claim.source,
+                "note": item.note,
+            }
+            for item in checked
+        ]
+    )
+
+
+def check(con: duckdb.DuckDBPyConnection | Reader, claims: Iterable[Claim] | None = None) -> list[Checked]:
     """Recompute claims, by default all that ship; those of runs that are not here are left out."""
     if claims is None:
         claims = [claim for path in claims_files() for claim in read_claims(path)]
@@ -241,25 +272,29 @@ def _text(value: Any) -> str | None:
     return json.dumps(float(f"{value:.7g}") if isinstance(value, float) else value)
 
 
+def claim_row(item: Checked) -> dict[str, Any]:
+    """Return a checked claim as a row of table claim, in the order of its columns."""
+    claim = item.claim
+    return {
+        "claim_id": claim.id,
+        "statement": claim.statement,
+        "source": claim.source,
+        "source_hash": item.source_hash,
+        "published": _text(claim.published),
+        "query": claim.query or "none",
+        "parameters": json.dumps(dict(claim.parameters or {}) | ({} if claim.run is None else {"run": claim.run})),
+        "recomputed": _text(item.recomputed),
+        "tolerance": claim.tolerance,
+        "verdict": item.verdict,
+        "note": item.note,
+        "run_id": item.run_id,
+    }
+
+
 def write_claims(con: duckdb.DuckDBPyConnection, checked: Sequence[Checked]) -> None:
     """Put checked claims into table claim; a claim of the same name is replaced."""
     for item in checked:
-        claim = item.claim
-        values = [
-            claim.id,
-            claim.statement,
-            claim.source,
-            item.source_hash,
-            _text(claim.published),
-            claim.query or "none",
-            json.dumps(dict(claim.parameters or {}) | ({} if claim.run is None else {"run": claim.run})),
-            _text(item.recomputed),
-            claim.tolerance,
-            item.verdict,
-            item.note,
-            item.run_id,
-        ]
-        con.execute(read_sql("build", "claim"), values)
+        con.execute(read_sql("build", "claim"), list(claim_row(item).values()))
 
 
 def summary(checked: Sequence[Checked]) -> dict[str, int]:

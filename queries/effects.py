@@ -6,7 +6,8 @@ In: outcome, intervention, prompt. Out: one row per intervention, language, spli
 2. Means over prompts, intervals over clusters. Controls: the mean effect of each draw over the same prompts, its band, and
    p = (1 + #as extreme) / (1 + draws), two-sided; null where fewer than 100 distinct control sets exist.
 3. A bridge has a mean effect below 0 in both languages: p is the larger one-sided cluster p (intersection-union). A causal bridge has it
-   after its matched controls' mean effect on the same prompt is taken off.
+   after its matched controls' mean effect on the same prompt is taken off; where only the controls' mean over prompts was stored, that
+   is taken off, on held-out prompts where there are any, and p is not below the stored p against the controls either.
 """
 
 from __future__ import annotations
@@ -160,10 +161,26 @@ def write_bridges(con: duckdb.DuckDBPyConnection) -> None:
             for name in ("default", "per_prompt"):
                 clustered = parameters[name, "bridge"]["rows"] == "clusters"
                 scores.append(_bridge(outcomes, "bridge", name, (a, b), outcomes.effect[rows], clustered))
-            corrected = outcomes.effect[rows] - _matched(outcomes, rows)
-            scores.append(_bridge(outcomes, "causal_bridge", "default", (a, b), corrected, True))
+            scores.append(_causal_bridge(con, run, outcomes, rows, (a, b)))
         layer, feature = single["layer"].astype(np.int64), single["feature"].astype(np.int64)
         insert_scores(con, run, layer, feature, scores, parameters)
+
+
+def _causal_bridge(con: duckdb.DuckDBPyConnection, run: str, outcomes: Outcomes, rows: Ints, languages: tuple[str, str]) -> Score:
+    """Score one pair of languages after the effects of matched controls are taken off."""
+    corrected = outcomes.effect[rows] - _matched(outcomes, rows)
+    least_p = np.zeros(len(rows))
+    stored = fetch(con, "control_means", run=run)
+    places = {int(outcomes.intervention[row]): k for k, row in enumerate(rows)}
+    for number, language, mean, p_value, held_out in zip(*stored.values(), strict=True):
+        if int(number) in places and language in languages:
+            k = places[int(number)]
+            here = (outcomes.design.language == language) & ((outcomes.split != "train") | (not held_out))
+            corrected[k, here] = outcomes.effect[rows[k], here] - mean
+            least_p[k] = max(least_p[k], p_value)
+    score = _bridge(outcomes, "causal_bridge", "default", languages, corrected, True)
+    score.p_value = np.maximum(score.p_value, least_p)
+    return score
 
 
 def _matched(outcomes: Outcomes, rows: Ints) -> Floats:

@@ -52,9 +52,9 @@ def _bridges(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def _claims(con: duckdb.DuckDBPyConnection) -> None:
-    from queries.claims import check_claims, write_claims
+    from queries.claims import check, write_claims
 
-    write_claims(con, check_claims(con))
+    write_claims(con, check(con))
 
 
 def build_steps() -> Sequence[BuildStep]:

@@ -16,12 +16,23 @@
 --   resample | double | logits | mean effect of resampling
 --   widest | double | logits | largest difference between two rules
 --   same_sign | boolean | - | whether all rules agree in sign
-with named as (
-    select m.intervention, string_agg('L' || m.layer || '_F' || m.feature, ' ' order by m.layer, m.feature, m.position) as members
+with listed as (
+    select
+        m.intervention,
+        list(distinct 'L' || m.layer || '_F' || m.feature) as names,
+        list_sort(list((m.layer, m.feature, m.position, m.concept)))::varchar as everything
     from intervention_member m
     join intervention i using (run_id, intervention)
     where m.run_id = $run and i.control is null and i.rule in ('zero', 'mean', 'resample')
     group by m.intervention
+),
+named as (
+    -- A long set is named by its first members and a hash of all of them.
+    select
+        intervention,
+        list_aggregate(list_sort(names)[:6], 'string_agg', ' ')
+            || if(len(names) > 6, ' and ' || (len(names) - 6) || ' more (' || md5(everything)[:6] || ')', '') as members
+    from listed
 ),
 wide as (
     select

@@ -11,14 +11,14 @@ import pytest
 
 import queries
 from atlas.errors import InputError
-from queries.claims import Claim, check_claims, claims_files, read_claims, summary, write_claims
+from queries.claims import Claim, check, check_claims, claims_files, read_claims, summary, write_claims
 from tests.queries import synthetic
 
 BASE: dict[str, Any] = {"id": "c", "statement": "s", "source": "text", "expected": "reproduced", "run": "imported graph"}
 
 
 def verdict(con: duckdb.DuckDBPyConnection, **fields: Any) -> tuple[str, Any]:
-    (checked,) = check_claims(con, [Claim(**{**BASE, **fields})])
+    (checked,) = check(con, [Claim(**{**BASE, **fields})])
     return checked.verdict, checked.recomputed
 
 
@@ -51,16 +51,28 @@ def test_a_claim_that_nothing_recomputes_is_not_reproducible(built: duckdb.DuckD
 
 def test_claims_of_runs_that_are_not_here_are_left_out(built: duckdb.DuckDBPyConnection) -> None:
     claim = Claim(**{**BASE, "published": 1, "run": "another run"})
-    assert check_claims(built, [claim]) == []
+    assert check(built, [claim]) == []
 
 
 def test_checked_claims_are_written_and_replaced(spoiled: duckdb.DuckDBPyConnection) -> None:
     claim = Claim(**{**BASE, "published": 2}, query="graphs/summary", column="n", where={"part": "node"})
     for _ in range(2):
-        write_claims(spoiled, check_claims(spoiled, [claim]))
+        write_claims(spoiled, check(spoiled, [claim]))
     rows = queries.ask(spoiled, "provenance/claims", verdict="reproduced").arrow().to_pylist()
     (row,) = [row for row in rows if row["claim_id"] == "c"]
     assert (row["published"], row["recomputed"], row["run_name"]) == ("2", "2", "imported graph")
+
+
+def test_a_claims_file_becomes_a_table(built: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    path = tmp_path / "claims.toml"
+    text = "[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=2\nexpected='reproduced'\nrun='{}'\n"
+    path.write_text(text.format("imported graph") + "query='graphs/summary'\ncolumn='n'\nwhere={part='node'}\n", encoding="utf-8")
+    table = check_claims(built, path)
+    assert table.column("verdict").to_pylist() == ["reproduced"]
+    assert table.column("recomputed").to_pylist() == ["2"]
+    path.write_text(text.format("no run"), encoding="utf-8")
+    with pytest.raises(InputError, match="no claim speaks"):
+        check_claims(built, path)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +113,7 @@ def thesis(shared_data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def test_every_claim_about_the_thesis_has_the_verdict_its_file_expects(thesis: duckdb.DuckDBPyConnection) -> None:
-    checked = check_claims(thesis)
+    checked = check(thesis)
     assert [(item.claim.id, item.recomputed, item.verdict) for item in checked if item.surprising] == []
     assert len(checked) == len([claim for path in claims_files() for claim in read_claims(path)])
     assert summary(checked) == {"reproduced": 74, "contradicted": 11, "not_reproducible": 1}

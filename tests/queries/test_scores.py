@@ -70,6 +70,33 @@ def test_bridges_are_those_that_were_planted(built: Connection) -> None:
     assert {row["feature"] for row in rows if row["is_bridge"]} == {0, 2}
 
 
+def test_a_causal_bridge_can_rest_on_stored_control_means(spoiled: Connection) -> None:
+    """One feature at a time: its mean effect minus the controls' mean; p is no smaller than the stored p against the controls."""
+    own = f"run_id = '{synthetic.RUN}'"
+    spoiled.execute(
+        f"delete from outcome where {own} and intervention in (select intervention from intervention where control is not null and {own})"
+    )
+    spoiled.execute(f"delete from intervention where {own} and control is not null and rule = 'zero'")
+    spoiled.execute(f"update effect set p_value = 0.01 where {own} and control = 'matched_random'")
+    spoiled.execute(f"delete from feature_score where {own} and score in ('bridge', 'causal_bridge')")
+    for step in queries.build_steps():
+        step.run(spoiled)
+    rows = queries.ask(spoiled, "interventions/causal_bridges", run=synthetic.RUN).arrow().to_pylist()
+    means = dict(
+        spoiled.execute(
+            "select (m.layer, m.feature), max(e.mean - e.control_mean) "
+            "from effect e join intervention_member m using (run_id, intervention) "
+            "join intervention i using (run_id, intervention) where e.run_id = ? and i.rule = 'zero' and i.n_members = 1 "
+            "and e.control = 'matched_random' and e.split = 'all' and e.language <> 'all' group by all",
+            [synthetic.RUN],
+        ).fetchall()
+    )
+    for row in rows:
+        assert row["worst_beyond_control"] == pytest.approx(means[row["layer"], row["feature"]])
+        assert row["p_causal"] >= 0.01
+    assert {row["feature"] for row in rows if row["is_causal_bridge"]} == {0, 2}
+
+
 def test_bridge_p_values_are_the_larger_of_two_one_sided_t_tests(built: Connection) -> None:
     effects = built.execute(
         "select m.layer, p.language, p.prompt, p.concept, o.effect::double from outcome o join intervention i using (run_id, intervention) "
