@@ -264,12 +264,24 @@ def circuit_tables(
     member: dict[str, list[Any]] = {column.name: [] for column in arrow_schema("circuit_member")}
     for item in found.circuits:
         number = next(counter)
-        inner = _edges_within(item.members, edges)
-        _add_circuit(circuit, member, number, item.name, item.method, None, item.members, inner, behaviour, nodes.graph, item.parameters)
+        inner = [] if item.order else _edges_within(item.members, edges)
+        _add_circuit(
+            circuit,
+            member,
+            number,
+            item.name,
+            item.method,
+            None,
+            item.order or sorted(item.members),
+            inner,
+            behaviour,
+            nodes.graph,
+            item.parameters,
+        )
         for draw, members in enumerate(item.controls):
             name = f"{item.name}: matched random {draw}"
             _add_circuit(
-                circuit, member, next(counter), name, "matched_random", number, members, [], behaviour, nodes.graph, {"draw": draw}
+                circuit, member, next(counter), name, "matched_random", number, sorted(members), [], behaviour, nodes.graph, {"draw": draw}
             )
     circuit["reference"] = [found.reference] * len(circuit["circuit"])
     return {"circuit": table("circuit", circuit), "circuit_member": table("circuit_member", member)}
@@ -299,7 +311,7 @@ def _add_circuit(
     graph: int,
     parameters: Mapping[str, Any],
 ) -> None:
-    features = sorted(members)
+    features = list(members)
     values = {
         "circuit": number,
         "graph": graph,

@@ -3,7 +3,7 @@
 In: a `Scene` over all positions, pairs of prompts, a config. Out: rows of evaluation (METHODS, section 6).
 
     directionality    share of held-out prompts' effects with the sign that star_total predicted on train prompts, beside matched features
-    persistence       rank correlation over features of mean effects: train against held-out templates, language against language;
+    persistence       rank correlation over features of mean effects: train against held-out templates (language all), and two languages;
                       Jaccard of the strongest sets second; null: features exchanged within their layer
     replaceability    rise of the predicted token after injecting another concept's features, beside matched random sets
 """
@@ -82,7 +82,7 @@ def persistence(scene: Scene, singles: Singles, features: Sequence[FeatureKey]) 
     comparisons: list[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]] = []
     held_out = np.array([prompt.split != "train" for prompt in prompts])
     if held_out.any() and not held_out.all():
-        comparisons.append(("templates", ~held_out, held_out))
+        comparisons.append(("all", ~held_out, held_out))
     languages = np.array([prompt.language for prompt in prompts])
     names = list(dict.fromkeys(languages.tolist()))
     comparisons += [(f"{a}+{b}", languages == a, languages == b) for i, a in enumerate(names) for b in names[i + 1 :]]
@@ -107,7 +107,7 @@ def _correlation(
 ) -> dict[str, Any]:
     both = (present & one).any(1) & (present & other).any(1)
     if both.sum() < 5:
-        return _nothing(f"persistence_{name}", f"only {int(both.sum())} features are active on both sides")
+        return _nothing("persistence", f"only {int(both.sum())} features are active on both sides")
     effects, present, layers = effects[both], present[both], layers[both]
     a, b = (stats.cluster_sums(effects, clusters, present & side) for side in (one, other))
     value = _spearman(a.mean, b.mean)
@@ -125,7 +125,8 @@ def _correlation(
     )
     low, high = stats.quantile_band(boot) if len(boot) >= 100 else (np.nan, np.nan)
     return {
-        **_plain(f"persistence_{name}"),
+        **_plain("persistence"),
+        "language": name,
         "value": value,
         "ci_low": _or_none(low),
         "ci_high": _or_none(high),
@@ -155,7 +156,8 @@ def _jaccard(scene: Scene, name: str, one: Integers, other: Integers) -> dict[st
             total += len(a | b)
         null.append(shared / max(1, total))
     return {
-        **_plain(f"jaccard_{name}"),
+        **_plain("persistence_jaccard"),
+        "language": name,
         "value": value,
         **_against(value, np.array(null), "greater"),
         "n_prompts": len(one) + len(other),

@@ -40,6 +40,8 @@ class FoundCircuit:
     members: Members
     controls: tuple[Members, ...]
     parameters: Mapping[str, Any]
+    order: tuple[FeatureKey, ...] = ()
+    """Members of a ranking, best first; empty where order says nothing."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,16 @@ def evaluate_circuits(scene: Scene, config: CircuitConfig, _evaluations: Iterabl
     rows += _sufficiency_rows(scene, tested, circuits)
     rows += _curve_rows(scene, measured, universe, config)
     rows += _language_transfer_rows(scene, measured, discover, universe, config)
-    return CircuitFigures(circuits, rows, config.reference)
+    rankings = tuple(_ranking_circuit(name, universe.ranking(name)) for name in RANKINGS)
+    return CircuitFigures((*circuits, *rankings), rows, config.reference)
+
+
+RANKINGS = ("attribution", "attribution_signed", "magnitude")
+
+
+def _ranking_circuit(name: str, order: list[FeatureKey]) -> FoundCircuit:
+    """All features in the order in which a curve keeps them."""
+    return FoundCircuit(f"ranking by {name}", f"ranking_{name}", frozenset(order), (), {"ranking": name}, tuple(order))
 
 
 def _no_circuit(config: CircuitConfig, train: Integers) -> dict[str, Any]:
@@ -353,12 +364,12 @@ def _curve_rows(scene: Scene, measured: Replacement, universe: Universe, config:
     empty, whole = measured.empty(), measured.whole()
     base = universe.ranking("attribution")
     randoms = discovery.stratified_rankings(universe.frequency, base, config.random_circuits, config.seed)
-    names = ("attribution", "attribution_signed", "magnitude")
+    names = RANKINGS
     drawn = curves(measured, [*[universe.ranking(name) for name in names], *randoms], config.shares, empty, whole)
     controls = drawn[len(names) :]
     rows: Evaluations = []
     common = {
-        "subject": "behaviour",
+        "subject": "circuit",
         "language": "all",
         "split": "held_out",
         "reference": measured.reference,
@@ -372,11 +383,15 @@ def _curve_rows(scene: Scene, measured: Replacement, universe: Universe, config:
             ("cpr", curve.cpr, np.array([control.cpr for control in controls]), "greater"),
             ("cmd", curve.cmd, np.array([control.cmd for control in controls]), "less"),
         ):
-            rows.append({**common, "property": f"{figure}_{name}", "value": value, "note": note, **_against(value, null, better)})
+            rows.append(
+                {**common, "of": f"ranking by {name}", "property": figure, "value": value, "note": note, **_against(value, null, better)}
+            )
         for place, (share, value) in enumerate(zip(curve.shares, curve.values, strict=True)):
             null = np.array([control.values[place] for control in controls])
             ends = {"n_controls": len(controls)} if share in (0.0, 1.0) else _against(value, null, "greater")
-            rows.append({**common, "property": f"curve_{name}", "x": share, "value": value, "note": note, **ends})
+            rows.append(
+                {**common, "of": f"ranking by {name}", "property": "faithfulness", "x": share, "value": value, "note": note, **ends}
+            )
     return rows
 
 

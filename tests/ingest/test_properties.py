@@ -84,8 +84,8 @@ def test_directionality_equals_a_direct_count(scene: Scene) -> None:
 def test_persistence_is_a_rank_correlation_of_mean_effects(scene: Scene) -> None:
     singles = battery.ablate_each(scene)
     features = battery.strongest(scene, scene.train, 15)
-    rows = {row["property"]: row for row in persistence(scene, singles, features)}
-    assert set(rows) == {"persistence_templates", "jaccard_templates", "persistence_en+fr", "jaccard_en+fr"}
+    rows = {f"{row['property']} {row['language']}": row for row in persistence(scene, singles, features)}
+    assert set(rows) == {"persistence all", "persistence_jaccard all", "persistence en+fr", "persistence_jaccard en+fr"}
     split = np.array([prompt.split for prompt in scene.engine.prompts])
     means = []
     for layer, feature in features:
@@ -94,11 +94,11 @@ def test_persistence_is_a_rank_correlation_of_mean_effects(scene: Scene) -> None
         if all(len(side) for side in sides):
             means.append([side.mean() for side in sides])
     expected = scipy.stats.spearmanr(*np.array(means).T).statistic
-    assert rows["persistence_templates"]["value"] == pytest.approx(expected)
+    assert rows["persistence all"]["value"] == pytest.approx(expected)
     sets = [
         set(battery.strongest(scene, np.flatnonzero(split == name), CONFIG.ablated_features)) for name in ("train", "test")
     ]  # fmt: skip
-    assert rows["jaccard_templates"]["value"] == pytest.approx(len(sets[0] & sets[1]) / len(sets[0] | sets[1]))
+    assert rows["persistence_jaccard all"]["value"] == pytest.approx(len(sets[0] & sets[1]) / len(sets[0] | sets[1]))
 
 
 def test_persistence_of_unrelated_effects_is_not_significant(scene: Scene) -> None:
@@ -107,8 +107,8 @@ def test_persistence_of_unrelated_effects_is_not_significant(scene: Scene) -> No
     generator = np.random.default_rng(0)
     noise = dataclasses.replace(singles.outcomes, margin_after=singles.outcomes.margin_before + generator.normal(size=len(singles.prompt)))
     shuffled = dataclasses.replace(singles, outcomes=noise)
-    rows = {row["property"]: row for row in persistence(scene, shuffled, features)}
-    assert rows["persistence_templates"]["p_value"] > 0.01
+    rows = {f"{row['property']} {row['language']}": row for row in persistence(scene, shuffled, features)}
+    assert rows["persistence all"]["p_value"] > 0.01
 
 
 def test_patching_a_layer_gives_its_mlp_output_of_the_source(planted: Scene) -> None:
@@ -131,7 +131,7 @@ def test_all_rows_of_a_behaviour(scene: Scene) -> None:
     assert set(types) == {"hidden_state_transfer", "candidate_set_filtering", "abstract_mapping", "gated_decision"}
     assert all(isinstance(row["note"], str) and row["note"] for row in types.values())
     named = {str(row["property"]) for row in rows}
-    assert {"directionality", "persistence_templates", "jaccard_templates", "type_test"} <= named
+    assert {"directionality", "persistence", "persistence_jaccard", "type_test"} <= named
     for row in rows:
         if row.get("ci_low") is not None and row.get("value") is not None:
             assert row["ci_low"] <= row["value"] <= row["ci_high"]
