@@ -210,7 +210,7 @@ class Loader:
                 write_parquet(built, table, merged_groups(table, paths), grouped=True)
             else:
                 source = f"select * from read_parquet({file_list(paths)}) order by prompt, position, layer, feature"
-                options = "format parquet, compression zstd, compression_level 1, row_group_size 500000"
+                options = "format parquet, compression zstd, compression_level 1, row_group_size 122880"
                 self.connection.execute(f"copy ({source}) to {quoted(str(built))} ({options})")
             content = {"sha256_of_file": sha256_file(built), "bytes": built.stat().st_size}
             files.write_whole(target.with_suffix(".json"), sealed(content))

@@ -18,7 +18,10 @@ CATALOGUE = "catalogue.sqlite"
 INLINE_ROWS = 50_000_000
 """Activations up to this many stand inside the published file; above it `activation` is a view over the shards."""
 ROW_GROUP_ROWS = 1_000_000
-"""Rows a row group, for all tables but activation, which has one a layer."""
+"""Rows a row group, for all tables but activation."""
+ACTIVATION_GROUP_ROWS = 250_000
+"""Rows a row group of activation at most; none spans two layers. A lookup decodes one group: with one a layer, of 6 million rows,
+it took five times as long, for the same bytes and the same time to write (docs/scale.md)."""
 KEEP_MANIFESTS = 10
 KEEP_DAYS = 7
 """gc keeps what the last KEEP_MANIFESTS manifests or those of KEEP_DAYS refer to."""
