@@ -1,4 +1,4 @@
-"""The way of the data, as short code: prompts, baseline, activations, features, graph, communities, interventions, circuits.
+"""The way of the data, as short code: prompts, baseline, activations, features, graph, communities, interventions, circuits; or a corpus.
 
 In: an atlas folder and a plan. Out: a run whose shards are committed one stage at a time and shown by a manifest at the end.
 
@@ -9,8 +9,12 @@ In: an atlas folder and a plan. Out: a run whose shards are committed one stage 
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import logging
 import platform
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from atlas.errors import DamagedError
+from atlas.errors import DamagedError, InputError
 from atlas.folder import Atlas
 from atlas.ids import run_id, sha256_file
 from atlas.shards import RunWriter
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from ingest.model import LanguageModel
     from ingest.transcoder import TranscoderSet
 
+log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 Tables = Mapping[str, pa.Table]
 ONE_THREAD_BELOW = 256
@@ -70,8 +75,8 @@ class Workshop:
         return model
 
     @cached_property
-    def transcoders(self) -> TranscoderSet:
-        """Its transcoders, bound to it."""
+    def all_transcoders(self) -> TranscoderSet:
+        """The whole transcoder set, bound to the model."""
         from ingest.transcoder import TranscoderSet
 
         source = self.sources["transcoders"]
@@ -86,10 +91,15 @@ class Workshop:
         opened.bind(self.model, self.plan.layers or None)
         return opened
 
+    @cached_property
+    def transcoders(self) -> TranscoderSet:
+        """The plan's layers of the set; what is resident is shared with the whole set. A cross-layer set stays whole."""
+        return with_layers(self.all_transcoders, self.plan.layers)
+
     @property
-    def layers(self) -> tuple[int, ...]:
-        """Layers whose features are analysed."""
-        return self.plan.layers or self.transcoders.layers
+    def scratch(self) -> Path:
+        """A folder for checkpoints within a stage; removed when the run is complete."""
+        return self.writer.atlas.run_folder(self.writer.run_id) / "scratch"
 
     def counter(self, stage: str) -> Callable[[int, int], None] | None:
         """A progress callback for one stage."""
@@ -121,15 +131,16 @@ def run_plan(
         ModelError: NaN, or memory that runs out.
         StoreError: the atlas cannot be written.
     """
+    from ingest.corpus_source import corpus_hash
     from ingest.stages import STAGE_FUNCTIONS
 
-    atlas = Atlas.create(folder)
     sources = {"model": resolve_source(plan.model, "model"), "transcoders": resolve_source(plan.transcoders, "transcoders")}
-    prompts = tokenised(plan, sources["model"])
+    prompts = PromptSet((), (), ()) if plan.corpus else tokenised(plan, sources["model"])
+    atlas = Atlas.create(folder)
     hashes = {
         "model": sources["model"].content_hash("model"),
         "transcoders": sources["transcoders"].content_hash("transcoders"),
-        "prompts": prompts.prompt_set_hash,
+        **({"corpus": corpus_hash(plan)} if plan.corpus else {"prompts": prompts.prompt_set_hash}),
     }
     identity = plan.identity(hashes)
     with RunWriter(atlas, identity, run_id(identity), again=again) as writer:
@@ -147,6 +158,7 @@ def run_plan(
         if before_finish is not None:
             before_finish()
         writer.finish(run_row(workshop), shards=stages)
+        shutil.rmtree(workshop.scratch, ignore_errors=True)
         return Outcome(writer.run_id, was_complete=False)
 
 
@@ -154,15 +166,43 @@ def tokenised(plan: Plan, source: Source) -> PromptSet:
     """Spell out the plan's behaviours with the model's tokenizer (no weights are read)."""
     from transformers import AutoTokenizer
 
+    if not any(source.path.glob("tokenizer*")) and not (source.path / "vocab.json").exists():
+        raise InputError(
+            f"Model {source.name} has no tokenizer beside it (tokenizer.json).",
+            hint="Download it with the model; `atlas trace --tokens` works without one.",
+        )
     tokenizer = AutoTokenizer.from_pretrained(str(source.path))
-    return build_prompt_set(
+    prompts = build_prompt_set(
         [load_behaviour(behaviour) for behaviour in plan.behaviours],
         tokenizer,
         languages=plan.languages or None,
         splits=plan.splits,
         max_concepts=plan.max_concepts or None,
         seed=plan.seed,
+        drop_multitoken=plan.drop_multitoken,
     )
+    if prompts.dropped:
+        log.warning(
+            "%d of %d prompts are left out, because an answer is not one token; the first: %s",
+            len(prompts.dropped),
+            len(prompts.dropped) + len(prompts.prompts),
+            prompts.dropped[0],
+        )
+    return prompts
+
+
+def with_layers(transcoders: TranscoderSet, layers: Sequence[int]) -> TranscoderSet:
+    """Return a set with only some layers, which shares files and memory with the given one; no layers (or cross-layer): itself.
+
+    Raises:
+        InputError: a layer that the set does not have.
+    """
+    if not layers or transcoders.cross_layer:
+        return transcoders
+    transcoders.require(layers)
+    chosen = copy.copy(transcoders)
+    chosen.files = dataclasses.replace(transcoders.files, layers={layer: transcoders.files.layers[layer] for layer in sorted(layers)})
+    return chosen
 
 
 def run_row(workshop: Workshop) -> dict[str, Any]:
@@ -172,7 +212,7 @@ def run_row(workshop: Workshop) -> dict[str, Any]:
         "name": workshop.plan.title,
         "model_id": workshop.model.row()["model_id"],
         "transcoder_set": workshop.transcoders.name,
-        "prompt_set_hash": workshop.prompts.prompt_set_hash,
+        "prompt_set_hash": None if workshop.plan.corpus else workshop.prompts.prompt_set_hash,
         "seed": workshop.plan.seed,
         "machine": f"{platform.machine()}, {workshop.plan.device}",
     }

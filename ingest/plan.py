@@ -20,7 +20,10 @@ from atlas.errors import InputError, UsageError
 from ingest.prompts.behaviour import SPLITS
 
 STAGES = ("prompts", "baseline", "activations", "graph", "communities", "attribution", "interventions", "circuits")
-"""Stages in order; a plan runs up to `until`."""
+"""Stages in order; a plan over prompts runs up to `until`."""
+CORPUS_STAGES = ("corpus",)
+"""Stages of a plan over a corpus. It is a run of its own: counts of a feature (tables feature, feature_language, histogram, context,
+transcoder_quality) have one denominator a run, prompts or documents, and a run over prompts must agree with its raw activations."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,16 @@ class Plan:
     """Layers whose features are analysed; empty means all of the transcoder set."""
     max_concepts: int = 0
     """Keep this many concepts a behaviour; 0 keeps all."""
+    corpus: str = ""
+    """Read a corpus instead of prompts: a Parquet, JSON-lines or text file, a folder of them or of `datasets`, or `embedded`."""
+    corpus_tokens: int = 0
+    """Tokens after which reading the corpus stops; 0 reads all of it."""
+    text_column: str = "text"
+    """Column of the corpus that holds the text."""
+    language_column: str = "language"
+    """Column of the corpus that holds the language."""
     until: str = "circuits"
-    """Last stage to run."""
+    """Last stage to run over prompts."""
     seed: int = 0
     """Base seed of every draw."""
     dtype: str = "float32"
@@ -71,6 +82,8 @@ class Plan:
     """Concepts whose features are injected into each other's prompts."""
     steering: tuple[float, ...] = (0.0, 0.5, 2.0, 4.0)
     """Strengths of the dose-response of steering (multiples of the clean activation)."""
+    drop_multitoken: bool = field(default=False, metadata={"identity": False})
+    """Leave out prompts with an answer that is not one token, instead of refusing the plan (the prompts' hash says which are in)."""
     device: str = field(default="cpu", metadata={"identity": False})
     """torch device."""
     batch_size: int = field(default=32, metadata={"identity": False})
@@ -81,24 +94,32 @@ class Plan:
     @property
     def title(self) -> str:
         """Name of the run for people."""
-        return self.name or f"{', '.join(Path(b).stem for b in self.behaviours)} on {Path(self.model).name}"
+        about = f"corpus {Path(self.corpus).name}" if self.corpus else ", ".join(Path(b).stem for b in self.behaviours)
+        return self.name or f"{about} on {Path(self.model).name}"
 
     def stages(self) -> tuple[str, ...]:
         """Stages that run, in order."""
-        return STAGES[: STAGES.index(self.until) + 1]
+        return CORPUS_STAGES if self.corpus else STAGES[: STAGES.index(self.until) + 1]
 
     def identity(self, hashes: Mapping[str, str]) -> dict[str, Any]:
         """Return what decides the numbers: fields of identity and the hashes of model, transcoders, prompts."""
+        named = {"model", "transcoders", "behaviours", "name", "corpus"}
         fields = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.metadata.get("identity", True) and f.name not in {"model", "transcoders", "behaviours", "name"}
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("identity", True) and f.name not in named
         }
+        if self.corpus:
+            return {"name": self.title, **{name: fields[name] for name in _OF_CORPUS}, "hashes": dict(sorted(hashes.items()))}
+        fields = {name: value for name, value in fields.items() if name not in _ONLY_OF_CORPUS}
         behaviours = [Path(behaviour).stem for behaviour in self.behaviours]
         return {"name": self.title, "behaviours": behaviours, **fields, "hashes": dict(sorted(hashes.items()))}
 
 
+_ONLY_OF_CORPUS = ("corpus_tokens", "text_column", "language_column")
+_OF_CORPUS = (*_ONLY_OF_CORPUS, "languages", "layers", "seed", "dtype")
+"""What decides the numbers of a corpus pass, beside the files."""
+
 _INTEGER_BOUNDS = {
+    **dict.fromkeys(("corpus_tokens",), 0),
     **dict.fromkeys(("max_concepts", "attributed_prompts", "random_circuits", "ablated_features", "control_draws", "transfer_concepts"), 0),
     **dict.fromkeys(("graph_features", "top_features", "batch_size"), 1),
     **dict.fromkeys(("circuit_prompts", "edited_prompts"), 2),

@@ -7,6 +7,7 @@ settings from the plan.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,46 @@ import pyarrow as pa
 from ingest.pipeline import Tables, Workshop
 from ingest.plan import Plan
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from ingest.interventions import InterventionConfig
 
 
 def prompts(shop: Workshop) -> Tables:
     """Model, transcoders, behaviours, prompts, pairs, tokens."""
+    return {**model_tables(shop), **shop.prompts.tables()}
+
+
+def model_tables(shop: Workshop) -> Tables:
+    """Rows of the model and of the layers that are analysed."""
     model_row = shop.model.row()
-    return {
-        "model": pa.Table.from_pylist([model_row]),
-        "transcoder": pa.Table.from_pylist(shop.transcoders.rows(str(model_row["model_id"]))),
-        **shop.prompts.tables(),
-    }
+    transcoders = shop.transcoders.rows(str(model_row["model_id"]))
+    return {"model": pa.Table.from_pylist([model_row]), "transcoder": pa.Table.from_pylist(transcoders)}
+
+
+def corpus(shop: Workshop) -> Tables:
+    """What features fire on in a corpus, with their cards and neighbours: the only stage of a run over a corpus."""
+    from atlas.schema import arrow_schema
+    from ingest.corpus import CorpusConfig, corpus_pass
+    from ingest.corpus_source import corpus_files
+    from ingest.features import features
+
+    plan = shop.plan
+    config = CorpusConfig(
+        layers=plan.layers or None,
+        languages=plan.languages or None,
+        max_tokens=plan.corpus_tokens or None,
+        context_length=min(CorpusConfig.context_length, shop.model.max_positions or CorpusConfig.context_length),
+        batch_size=plan.batch_size,
+        seed=plan.seed,
+    )
+    shop.scratch.mkdir(parents=True, exist_ok=True)
+    files = corpus_files(plan, shop.scratch)
+    tables = corpus_pass(shop.model, shop.transcoders, files, config, state=shop.scratch / "corpus", progress=shop.counter("corpus"))
+    measured = {**tables, "activation": arrow_schema("activation").empty_table()}
+    cards = features(shop.model, shop.transcoders, measured, progress=shop.counter("feature cards"))
+    return {**model_tables(shop), **tables, **cards}
 
 
 def baseline(shop: Workshop) -> Tables:
@@ -75,8 +104,16 @@ def communities(shop: Workshop) -> Tables:
 
 
 def attribution(shop: Workshop) -> Tables:
-    """Attribution graphs of train prompts, added up over prompts; balanced over languages and concepts."""
+    """Attribution graphs of train prompts, added up over prompts; balanced over languages and concepts.
+
+    These span all layers whatever the plan's are: the local replacement model replaces every MLP (METHODS section 4). A set without a
+    transcoder for every layer gets none, and it is said.
+    """
     if shop.plan.attributed_prompts == 0:
+        return {}
+    missing = sorted(set(range(shop.model.n_layers)) - set(shop.all_transcoders.layers))
+    if missing:
+        log.warning("no attribution graphs: %s has no layers %s", shop.all_transcoders.name, ", ".join(map(str, missing)))
         return {}
     from ingest.graphs.aggregate import AggregateConfig, attribution_edges
     from ingest.interventions import choose_prompts
@@ -89,7 +126,7 @@ def attribution(shop: Workshop) -> Tables:
     first_graph = shop.table("graph", "graph").num_rows
     config = AggregateConfig(seed=shop.plan.seed)
     return attribution_edges(
-        shop.model, shop.transcoders, some, config, first_graph=first_graph, progress=shop.counter("attribution graphs")
+        shop.model, shop.all_transcoders, some, config, first_graph=first_graph, progress=shop.counter("attribution graphs")
     )
 
 
@@ -105,6 +142,7 @@ def intervention_config(plan: Plan) -> InterventionConfig:
     from ingest.interventions import InterventionConfig
 
     return InterventionConfig(
+        layers=plan.layers,
         ablated_features=plan.ablated_features,
         max_prompts=plan.edited_prompts,
         top_features=plan.top_features,
@@ -135,6 +173,7 @@ def circuits(shop: Workshop) -> Tables:
 
 STAGE_FUNCTIONS: Mapping[str, Callable[[Workshop], Tables]] = {
     "prompts": prompts,
+    "corpus": corpus,
     "baseline": baseline,
     "activations": activations,
     "graph": graph,

@@ -4,7 +4,7 @@ In: a behaviour (name or path) and a model whose tokenizer is read. Out: finding
 
 1. Every correct answer, and every contrast that a case names, is one token after the template's answer prefix.
 2. Leak: a prompt of the train split and one of another split have the same text, or a held-out concept's words are the words of a
-   train concept under another name.
+   train concept under another name (its operand and answer; where every concept has that operand, as with gates, its other slots too).
 3. Trivial: the answer stands in the prompt itself, or all concepts of a template have the same answer (and no variants).
 """
 
@@ -39,7 +39,12 @@ def check_behaviour(name_or_path: str | Path, model: str) -> list[Finding]:
 
     behaviour = load_behaviour(name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(str(resolve_source(model, "model").path))
-    return [*_token_findings(behaviour, tokenizer), *_leaks(behaviour), *_trivial(behaviour)]
+    return [*_token_findings(behaviour, tokenizer), *check_text(behaviour)]
+
+
+def check_text(behaviour: Behaviour) -> list[Finding]:
+    """Find leaks, prompts that give their answer away and missing slots: what needs no tokenizer."""
+    return [*_missing_slots(behaviour), *_leaks(behaviour), *_trivial(behaviour)]
 
 
 def _cases(behaviour: Behaviour) -> Iterator[tuple[Template, Concept, Case]]:
@@ -56,9 +61,6 @@ def _where(behaviour: Behaviour, *parts: str) -> str:
 def _token_findings(behaviour: Behaviour, tokenizer: Any) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
     for template, concept, case in _cases(behaviour):
-        missing = template.slots - set(case.slots)
-        if missing:
-            yield Finding("slot", _where(behaviour, template.language, template.name, concept.name), f"no value for {{{min(missing)}}}")
         for word in (case.answer, *case.contrasts):
             text = template.answer_prefix + word
             if (template.language, text) in seen:
@@ -70,6 +72,13 @@ def _token_findings(behaviour: Behaviour, tokenizer: Any) -> Iterator[Finding]:
                 yield Finding("tokens", _where(behaviour, template.language, concept.name), problem)
 
 
+def _missing_slots(behaviour: Behaviour) -> Iterator[Finding]:
+    for template, concept, case in _cases(behaviour):
+        missing = template.slots - set(case.slots)
+        if missing:
+            yield Finding("slot", _where(behaviour, template.language, template.name, concept.name), f"no value for {{{min(missing)}}}")
+
+
 def _leaks(behaviour: Behaviour) -> Iterator[Finding]:
     texts: dict[str, str] = {}
     for template, concept, case in _cases(behaviour):
@@ -78,14 +87,25 @@ def _leaks(behaviour: Behaviour) -> Iterator[Finding]:
             kind = "train" if template.split == concept.split == "train" else "held out"
             if texts.setdefault(text, kind) != kind:
                 yield Finding("leak", _where(behaviour, template.language, template.name, concept.name), f"{text!r} is also in train")
-    words: dict[tuple[str, str, str], Concept] = {}
+    words: dict[tuple[str, ...], Concept] = {}
+    common = _common_operands(behaviour)
     for concept in behaviour.concepts:
         for language, cases in concept.cases.items():
             for case in cases:
-                other = words.setdefault((language, case.operand, case.answer), concept)
+                further = sorted(case.slots.values()) if (language, case.operand) in common else []
+                other = words.setdefault((language, case.operand, case.answer, *further), concept)
                 if other.name != concept.name and other.split != concept.split:
                     problem = f"{case.operand!r} -> {case.answer!r} is also {other.name!r}, of split {other.split}"
                     yield Finding("leak", _where(behaviour, language, concept.name), problem)
+
+
+def _common_operands(behaviour: Behaviour) -> set[tuple[str, str]]:
+    """Return (language, operand) of the operands that every concept of the language has."""
+    found: dict[str, list[set[str]]] = defaultdict(list)
+    for concept in behaviour.concepts:
+        for language, cases in concept.cases.items():
+            found[language].append({case.operand for case in cases})
+    return {(language, operand) for language, sets in found.items() if len(sets) > 1 for operand in set.intersection(*sets)}
 
 
 def _trivial(behaviour: Behaviour) -> Iterator[Finding]:

@@ -101,6 +101,8 @@ class PromptSet:
     behaviours: tuple[Behaviour, ...]
     prompts: tuple[Prompt, ...]
     pairs: tuple[PromptPair, ...]
+    dropped: tuple[str, ...] = ()
+    """Why prompts were left out, one message each (`drop_multitoken`)."""
 
     @property
     def tokens(self) -> np.ndarray:
@@ -153,6 +155,10 @@ class PromptSet:
         }
 
 
+class NotOneTokenError(InputError):
+    """An answer that the model's tokenizer cuts into pieces."""
+
+
 def build_prompt_set(
     behaviours: Sequence[Behaviour],
     tokenizer: Any,
@@ -162,6 +168,7 @@ def build_prompt_set(
     max_concepts: int | None = None,
     prepend: int | None = None,
     seed: int = 0,
+    drop_multitoken: bool = False,
 ) -> PromptSet:
     """Spell out behaviours as tokenised prompts.
 
@@ -173,6 +180,7 @@ def build_prompt_set(
         max_concepts: keep about this many concepts a behaviour: whole clusters, drawn with `seed` from every split in proportion.
         prepend: id of the token before each prompt; `prepended_token(tokenizer)` when None.
         seed: of the draw of concepts and distractors.
+        drop_multitoken: leave out prompts with an answer that is not one token (`dropped` says which), instead of refusing them.
 
     Raises:
         InputError: an answer that is not one token, an operand that is not found, or a set without prompts.
@@ -182,6 +190,7 @@ def build_prompt_set(
         raise InputError("The tokenizer has no BOS, padding or EOS token to put before a prompt.", hint="Add a bos_token to it.")
     prompts: list[Prompt] = []
     problems: list[str] = []
+    dropped: list[str] = []
     for behaviour in behaviours:
         concepts = _sample(behaviour.concepts, max_concepts, seed)
         for template in behaviour.templates:
@@ -207,20 +216,24 @@ def build_prompt_set(
                                 seed,
                             )
                         )
+                    except NotOneTokenError as error:
+                        (dropped if drop_multitoken else problems).append(error.message)
                     except InputError as error:
                         problems.append(error.message)
     if problems:
         shown = "\n    ".join(dict.fromkeys(problems[:5]))
         raise InputError(
             f"{len(problems)} prompts cannot be tokenised for this model:\n    {shown}",
-            hint="`atlas prompts check BEHAVIOUR --model PATH` lists all; change the words, or leave out the language with --languages.",
+            hint="`atlas prompts check BEHAVIOUR --model PATH` lists all; change the words, leave out the language with --languages, "
+            "or leave out such prompts with --drop-multitoken.",
         )
     if not prompts:
         raise InputError(
             f"No prompt is left of {', '.join(behaviour.name for behaviour in behaviours)}.",
-            hint=f"Asked for languages {languages or 'all'} and splits {', '.join(splits)}; see the behaviour's file.",
+            hint=f"Asked for languages {languages or 'all'} and splits {', '.join(splits)}; see the behaviour's file."
+            + (f" {len(dropped)} were left out, e.g. {dropped[0]}." if dropped else ""),
         )
-    return PromptSet(tuple(behaviours), tuple(prompts), tuple(_pairs(prompts)))
+    return PromptSet(tuple(behaviours), tuple(prompts), tuple(_pairs(prompts)), tuple(dropped))
 
 
 def prepended_token(tokenizer: Any) -> int | None:
@@ -370,13 +383,13 @@ def _answers(
         ids = tokenizer(template.answer_prefix + word, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             if role == "correct" or word in case.contrasts:
-                raise InputError(f"{where}: the answer {template.answer_prefix + word!r} is {len(ids)} tokens, not one")
+                raise NotOneTokenError(f"{where}: the answer {template.answer_prefix + word!r} is {len(ids)} tokens, not one")
             continue
         if ids[0] not in seen:
             seen.add(ids[0])
             answers.append(Answer(role, template.answer_prefix + word, int(ids[0])))
     if len([answer for answer in answers if answer.role in MARGIN_ROLES]) == 0:
-        raise InputError(f"{where}: no contrast answer is a single token, so there is no margin")
+        raise NotOneTokenError(f"{where}: no contrast answer is a single token, so there is no margin")
     return tuple(answers)
 
 

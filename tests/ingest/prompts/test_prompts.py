@@ -9,6 +9,7 @@ import pytest
 
 from atlas.errors import InputError
 from ingest.prompts import PromptSet, build_prompt_set, load_behaviour, parse_behaviour, shipped_behaviours
+from ingest.prompts.check import check_text
 from ingest.tiny import behaviours as generated
 from ingest.tiny.tokenizer import corpus_tokenizer
 
@@ -139,6 +140,57 @@ def test_shipped_behaviours_tokenise_and_pair(name: str, tokenizer: Any) -> None
     assert {prompt.language for prompt in prompts.prompts} == {"en", "fr", "de"}
     assert all(prompt.contrasts for prompt in prompts.prompts)
     assert any(pair.kind == "translation" for pair in prompts.pairs)
+
+
+@pytest.mark.parametrize("name", shipped_behaviours())
+def test_every_shipped_behaviour_holds_out_and_leaks_nothing(name: str) -> None:
+    behaviour = load_behaviour(name)
+    assert check_text(behaviour) == []
+    assert {concept.split for concept in behaviour.concepts} > {"train"}
+    assert name == behaviour.name
+
+
+def test_antonyms_for_qwen_have_eight_quoted_templates_in_each_of_five_languages() -> None:
+    behaviour = load_behaviour("antonyms_qwen")
+    assert behaviour.languages == ("en", "fr", "de", "es", "zh")
+    for language in behaviour.languages:
+        own = [template for template in behaviour.templates if template.language == language]
+        assert len(own) >= 8
+        assert all("“{operand}”" in template.text if language == "zh" else '"{operand}"' in template.text for template in own)
+        assert {template.split for template in own} == {"train", "validation", "test"}
+        concepts = [concept for concept in behaviour.concepts if language in concept.cases]
+        assert len({concept.cluster for concept in concepts}) >= 24
+        assert {concept.split for concept in concepts} == {"train", "validation", "test"}
+
+
+def test_behaviours_for_qwen_are_minimal_pairs_where_they_should_be() -> None:
+    for name in ("agreement_qwen", "gated_qwen"):
+        for concept in load_behaviour(name).concepts:
+            for one, other in concept.cases.values():
+                assert one.contrasts == (other.answer,)
+                assert other.contrasts == (one.answer,)
+
+
+def test_a_held_out_concept_under_another_name_is_a_leak() -> None:
+    twin = '\n[[concept]]\nname = "warm"\nsplit = "test"\nen = { operand = "hot", answer = "cold" }\n'
+    found = check_text(parse_behaviour(TOML + twin, "x"))
+    assert [finding.where for finding in found if finding.kind == "leak"] == ["opposites/en/plain/warm", "opposites/en/warm"]
+
+
+def test_prompts_with_an_answer_of_several_tokens_can_be_left_out(tokenizer: Any) -> None:
+    behaviour = parse_behaviour(TOML.replace('answer = "froid"', 'answer = "glacial"'), "opposites.toml")
+    prompts = build_prompt_set([behaviour], tokenizer, prepend=0, drop_multitoken=True)
+    assert [(prompt.language, prompt.prompt) for prompt in prompts.prompts] == [("en", 0), ("en", 1), ("en", 2)]
+    assert len(prompts.dropped) == 1
+    assert "' glacial' is 8 tokens" in prompts.dropped[0]
+    with pytest.raises(InputError, match="1 were left out"):
+        build_prompt_set([behaviour], tokenizer, prepend=0, languages=["fr"], drop_multitoken=True)
+
+
+def test_dropping_excuses_nothing_but_tokens(tokenizer: Any) -> None:
+    text = TOML.replace("An opposite for {operand} is", "An opposite for {operand} at {place} is").replace('operator = "opposite"', "")
+    with pytest.raises(InputError, match=r"no value for \{place\}"):
+        build_prompt_set([parse_behaviour(text, "x")], tokenizer, prepend=0, drop_multitoken=True)
 
 
 def test_translations_of_antonym_prompts_have_equal_length_and_operand_position(tokenizer: Any) -> None:
