@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
+import ingest.tiny
 from ingest import properties, type_tests
 from ingest.intervene import battery
 from ingest.intervene.activity import activity
 from ingest.intervene.battery import InterventionConfig, Scene, make_scene
 from ingest.intervene.engine import Engine
-from ingest.prompts import Answer, Prompt, PromptPair
+from ingest.interventions import choose_prompts
+from ingest.model import load_model
+from ingest.prompts import Answer, Prompt, PromptPair, build_prompt_set, load_behaviour
 from ingest.properties import directionality, persistence, property_rows
+from ingest.transcoder import TranscoderSet
 from tests.ingest.planted import PLANTED, planted_engine, planted_prompts
 from tests.ingest.random_world import random_model, random_prompts, random_transcoders
 
@@ -222,3 +227,21 @@ def test_what_cannot_be_measured_says_why(planted: Scene) -> None:
     scene = make_scene(engine, activity(engine), CONFIG, "all", count())
     (row,) = properties.replaceability(scene, CONFIG)
     assert "fewer than two languages" in row["note"]
+
+
+@pytest.mark.parametrize("variant", ["bilingual", "control"])
+def test_injection_transfers_on_the_bilingual_model_and_not_on_its_negative_control(variant: str) -> None:
+    folder = Path(ingest.tiny.__file__).parent / "data" / variant
+    model, transcoders = load_model(folder / "model"), TranscoderSet.open(folder / "transcoders")
+    prompts = build_prompt_set([load_behaviour("antonyms")], model.tokenizer, languages=("en", "fr"), max_concepts=16)
+    config = InterventionConfig(control_draws=20, transfer_concepts=5)
+    engine = Engine(model, transcoders, choose_prompts(prompts.prompts, 130, 0))
+    rows = properties.replaceability(make_scene(engine, activity(engine), config, "all", count()), config)
+    assert len(rows) == 4
+    for row in rows:
+        if variant == "bilingual":
+            assert row["ci_low"] > row["control_high"]
+        elif row["property"] == "replaceability_share":
+            assert row["value"] <= 0.1
+        else:
+            assert row["value"] < 5.0  # the bilingual model's rises are about 20
