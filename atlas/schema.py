@@ -580,11 +580,6 @@ class Node(Row, table=True):
         "share of this and all stronger nodes, as circuit-tracer prints it (small is important); imported graphs have only this",
         null=True,
     )
-    cumulative_influence: float | None = column(
-        "double",
-        "share of this and all stronger nodes, as circuit-tracer prints it (small is important); imported graphs have only this",
-        null=True,
-    )
 
 
 class NodeLanguage(Row, table=True):
