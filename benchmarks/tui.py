@@ -52,8 +52,8 @@ def make(folder: Path, layers: int, width: int, activations: int) -> None:
         [layers],
     )
     con.execute(
-        "insert into run by name select ? as run_id, 'ingest' as kind, 'benchmark' as name, 'complete' as state, 0 as attempt, 'm' as model_id,"
-        " 'set' as transcoder_set, '{}' as plan, '' as plan_hash, 'bench' as code_version, timestamp '2026-01-01' as finished_at",
+        "insert into run by name select ? as run_id, 'ingest' as kind, 'benchmark' as name, 'complete' as state, 0 as attempt,"
+        " 'm' as model_id, 'set' as transcoder_set, '{}' as plan, '' as plan_hash, 'bench' as code_version, timestamp '2026-01-01' as finished_at",
         [RUN],
     )
     con.execute(
@@ -95,19 +95,19 @@ def make(folder: Path, layers: int, width: int, activations: int) -> None:
         """
     )
     con.execute(
-        "insert into label select lpad((layer::bigint * 1000000 + feature)::varchar, 16, '0'), 'set', layer, feature, 'label ' || (feature % 977), 'imported', null, 'bench',"
-        " timestamp '2026-01-01', false from feature where feature % 500 = 0"
+        "insert into label select lpad((layer::bigint * 1000000 + feature)::varchar, 16, '0'), 'set', layer, feature,"
+        " 'label ' || (feature % 977), 'imported', null, 'bench', timestamp '2026-01-01', false from feature where feature % 500 = 0"
     )
     con.execute(
-        f"insert into token by name select '{RUN}' as run_id, 'prompt' as source, (i // 12)::integer as item, (i % 12)::smallint as position,"
-        f" 1 as token_id, ' ' || {words}[1 + (hash(i) % 12)::integer] as token, 'content' as role from range(768) t(i)"
+        f"insert into token by name select '{RUN}' as run_id, 'prompt' as source, (i // 12)::integer as item,"
+        f" (i % 12)::smallint as position, 1 as token_id, ' ' || {words}[1 + (hash(i) % 12)::integer] as token, 'content' as role from range(768) t(i)"
     )
     con.execute(
         """
         insert into context by name
         select run_id, layer, feature, 'top' as kind, r::smallint as rank, 'prompt' as source, (hash(feature, r) % 64)::integer as item,
-            (hash(feature, layer, r) % 12)::smallint as position, 'en' as language, max_activation as activation, 0::smallint as window_start,
-            11::smallint as window_end, [1.0, 0, 0, 2.0, 0, 0, 0, 0, 0, 0, 0, 0] as window_activations
+            (hash(feature, layer, r) % 12)::smallint as position, 'en' as language, max_activation as activation,
+            0::smallint as window_start, 11::smallint as window_end, [1.0, 0, 0, 2.0, 0, 0, 0, 0, 0, 0, 0, 0] as window_activations
         from feature, range(8) t(r) where feature % 10 = 0 order by layer, feature, rank
         """
     )
@@ -202,7 +202,7 @@ async def drive(folder: Path) -> dict[str, Any]:
             ("filter lape<0.1", "filter", {"text": "lape<0.1"}),
             ("search 'token777'", "filter", {"text": "token777"}),
             ("search 'froid'", "filter", {"text": "froid"}),
-            ("no filter", "filter", {"text": ""}),
+            ("no filter (still sorted by density)", "filter", {"text": ""}),
             ("sort by rate.en", "sort", {"column": "rate.en"}),
             ("sort by lape", "sort", {"column": "lape"}),
         ):

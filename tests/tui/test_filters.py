@@ -77,7 +77,7 @@ def rows(published: Path) -> list[dict[str, float | None]]:
     return list(found.values())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(tree=_trees)
 def test_sql_and_memory_agree_on_random_filters(tree: filters.Filter, opened: Session, rows: list[dict[str, float | None]]) -> None:
     assert opened.info is not None
