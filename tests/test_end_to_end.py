@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import atlas
 from atlas.check import check
@@ -154,10 +157,15 @@ def test_a_bad_plan_gets_one_clear_error_and_shows_no_run(tmp_path: Path, argume
     assert not (folder / "atlas.duckdb").exists()
 
 
-def test_wrong_shapes_are_named_before_the_model_loads(tmp_path: Path, shared_data: Path) -> None:
-    transcoders = shared_data / "attribution_reference" / "transcoders"
-    result = run("ingest", "--transcoders", transcoders, "--atlas", tmp_path / "x.atlas", *SMALL, code=3)
-    assert "Traceback" not in result.stderr
+def test_wrong_shapes_are_named_before_anything_is_computed(tmp_path: Path) -> None:
+    folder = tmp_path / "narrow"
+    folder.mkdir()
+    shapes = {"W_enc": (16, 32), "W_dec": (16, 32), "b_enc": (16,), "b_dec": (32,)}
+    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, folder / "layer_0.safetensors")
+    (folder / "config.yaml").write_text("model_kind: transcoder_set\nfeature_input_hook: mlp.hook_in\nfeature_output_hook: mlp.hook_out\n")
+    result = run("ingest", "--transcoders", folder, "--atlas", tmp_path / "x.atlas", *SMALL, code=3)
+    assert "d_model 32" in result.stderr
+    assert "64" in result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -243,10 +251,12 @@ def test_a_damaged_shard_is_named_and_not_published(demo_atlas: Path, tmp_path: 
 def test_another_format_version_is_refused(demo_atlas: Path, tmp_path: Path) -> None:
     folder = tmp_path / "demo.atlas"
     shutil.copytree(demo_atlas, folder)
-    newest = max(folder.glob("versions/*.json"))
+    newest = max(folder.glob("versions/" + 8 * "[0-9]" + ".json"))
     text = newest.read_text()
+    changed = re.sub(r'"format_version": \d+', '"format_version": 99', text)
+    assert changed != text
     newest.chmod(0o644)
-    newest.write_text(text.replace('"format_version": 1', '"format_version": 99'))
+    newest.write_text(changed)
     result = run("runs", "list", "--atlas", folder, code=4)
     assert "Traceback" not in result.stderr
     assert result.stderr.startswith("atlas: ")
