@@ -53,7 +53,8 @@ def make(folder: Path, layers: int, width: int, activations: int) -> None:
     )
     con.execute(
         "insert into run by name select ? as run_id, 'ingest' as kind, 'benchmark' as name, 'complete' as state, 0 as attempt,"
-        " 'm' as model_id, 'set' as transcoder_set, '{}' as plan, '' as plan_hash, 'bench' as code_version, timestamp '2026-01-01' as finished_at",
+        " 'm' as model_id, 'set' as transcoder_set, '{}' as plan, '' as plan_hash,"
+        " 'bench' as code_version, timestamp '2026-01-01' as finished_at",
         [RUN],
     )
     con.execute(
@@ -100,7 +101,8 @@ def make(folder: Path, layers: int, width: int, activations: int) -> None:
     )
     con.execute(
         f"insert into token by name select '{RUN}' as run_id, 'prompt' as source, (i // 12)::integer as item,"
-        f" (i % 12)::smallint as position, 1 as token_id, ' ' || {words}[1 + (hash(i) % 12)::integer] as token, 'content' as role from range(768) t(i)"
+        f" (i % 12)::smallint as position, 1 as token_id,"
+        f" ' ' || {words}[1 + (hash(i) % 12)::integer] as token, 'content' as role from range(768) t(i)"
     )
     con.execute(
         """

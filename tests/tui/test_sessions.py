@@ -1,4 +1,4 @@
-"""Sessions: journals are written and repeated, newer atlases are noticed, words of two processes are all kept, hostile text does no harm."""
+"""Sessions: journals are repeated, newer atlases are noticed, words of two processes are kept, hostile text does no harm."""
 
 import json
 import os

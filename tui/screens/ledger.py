@@ -4,7 +4,7 @@ In: parts, each a named question. Out: a table and, for the row under the cursor
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -132,7 +132,14 @@ class LedgerScreen(AtlasScreen):
         """Return the columns: those with a known drawing first, in their order."""
         known = {column.name: column for column in part.columns}
         others = [column for column in result_columns(self.names, rows) if column.name not in known and column.name not in part.hidden]
-        return (*(column for name, column in known.items() if name in self.names), *others)
+        return (*(self._scaled(column, rows) for name, column in known.items() if name in self.names), *others)
+
+    def _scaled(self, column: Column, rows: Sequence[Sequence[Any]]) -> Column:
+        """Return a column whose signed bars reach as far as the largest value."""
+        if column.kind != "signed_bar":
+            return column
+        place = self.names.index(column.name)
+        return replace(column, scale=max((abs(row[place]) for row in rows if row[place] is not None), default=1.0))
 
     @property
     def here(self) -> dict[str, Any] | None:
