@@ -2,8 +2,8 @@
 
 Makes an atlas of synthetic activations (36 layers x 163,840 features, two languages), runs every build step on it, then asks every
 question, cold once and warm several times, on 2 threads and 4 GB, and answers some of them the way a user would without an atlas:
-polars lazily over the Parquet shards, pandas, SQLite with indexes. The marginals of the activations are printed beside those of a real atlas (`--like`).
-Interactive questions are to answer in 50 ms, all-layer co-activation in 1 s, every other question in 2 s (medians, warm).
+polars lazily over the Parquet shards, pandas, SQLite with indexes. The marginals of the activations are printed beside those of a real
+atlas (`--like`). Interactive questions are to answer in 50 ms, all-layer co-activation in 1 s, every other question in 2 s (medians, warm).
 """
 
 from __future__ import annotations
