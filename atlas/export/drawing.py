@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from atlas.stats import wilson
@@ -27,6 +27,12 @@ MOST_ROWS = 40
 MOST_LINES = 7
 MOST_EDGES = 200
 MOST_LABELS = 40
+MOST_PROFILES = 3
+"""Scores of a layer profile in one panel; more get a panel each."""
+NARROW = 5.0
+"""Inches: below this a figure is a column wide."""
+SINGLE_CONTROLS = {"error_only": "D", "same_norm_direction": "v", "whole_mlp": "s"}
+"""Controls of one draw -> marker. `other_concept` has the edit of its effect and another answer's margin: it is not on this axis."""
 PROFILES = (
     ("n_leaning_a", "leaning to first"),
     ("n_balanced", "balanced"),
@@ -80,8 +86,10 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-def _legend(figure: Any, axes: Any, *, columns: int = 2) -> None:
+def _legend(figure: Any, axes: Any, *, columns: int = 2, first: str = "") -> None:
     handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda number: not labels[number].startswith(first))  # stable
+    handles, labels = [handles[number] for number in order], [labels[number] for number in order]
     if len(handles) > 1 or (labels and labels[0] not in ("", "all")):
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)), handlelength=2.6, columnspacing=1.2)
 
@@ -94,22 +102,49 @@ def _layers(axes: Any, layers: Sequence[int]) -> None:
     axes.set_xlim(min(layers) - 0.4, max(layers) + 0.4)
 
 
+def n_panels(columns: Columns) -> int:
+    """Count the panels of a layer profile: a score each where lines would hide each other."""
+    n_scores = len(set(columns["score"]))
+    return n_scores if n_scores > MOST_PROFILES else 1
+
+
+def n_panel_columns(width: float) -> int:
+    """Count the panels side by side in a figure of this width (inches)."""
+    return 2 if width < NARROW else 4
+
+
 def layer_profile(figure: Any, columns: Columns) -> None:
-    """Draw the share of bilingual features by layer, one line a score, with Wilson's band."""
-    axes = figure.subplots()
+    """Draw the share of bilingual features by layer with Wilson's band: a panel a score, or one panel where there are few scores."""
+    n = n_panels(columns)
+    across = min(n, n_panel_columns(figure.get_figwidth()))
+    down = math.ceil(n / across)
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for number, (label, rows) in enumerate(_series(columns, "score")):
-        ordered = [row for row in _sorted(rows, columns["layer"]) if columns["share"][row] is not None]
-        layers, shares = [columns["layer"][row] for row in ordered], [float(columns["share"][row]) for row in ordered]
-        style = _style(number)
-        axes.plot(layers, shares, label=label, **style)
-        if "n_features" in columns and number < MOST_LINES:
-            totals = [columns["n_features"][row] for row in ordered]
-            low, high = wilson([round(share * total) for share, total in zip(shares, totals, strict=True)], totals)
-            axes.fill_between(layers, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    _layers(axes, columns["layer"])
-    axes.set_ylim(-0.02, None)  # a line at 0 is seen whole
-    axes.set_ylabel("share of features")
-    _legend(figure, axes, columns=2)
+        axes = panels.flat[number if n > 1 else 0]
+        _profile(axes, columns, rows, label, _style(number))
+        if n > 1:
+            axes.set_title(label, fontsize=7)
+    for number, axes in enumerate(panels.flat):
+        axes.set_visible(number < n)
+        _layers(axes, columns["layer"])
+        axes.set_xlabel("")
+        axes.tick_params(labelbottom=True)
+    top = max(0.05, panels[0, 0].get_ylim()[1])
+    panels[0, 0].set_ylim(-0.03 * top, top)  # a line at 0 is seen whole
+    figure.supylabel("share of features", fontsize=8)
+    figure.supxlabel("layer", fontsize=8)
+    if n == 1:
+        _legend(figure, panels[0, 0], columns=2)
+
+
+def _profile(axes: Any, columns: Columns, rows: Sequence[int], label: str, style: Mapping[str, Any]) -> None:
+    ordered = [row for row in _sorted(rows, columns["layer"]) if columns["share"][row] is not None]
+    layers, shares = [columns["layer"][row] for row in ordered], [float(columns["share"][row]) for row in ordered]
+    axes.plot(layers, shares, label=label, **style)
+    if "n_features" in columns:
+        totals = [columns["n_features"][row] for row in ordered]
+        low, high = wilson([round(share * total) for share, total in zip(shares, totals, strict=True)], totals)
+        axes.fill_between(layers, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
 
 def language_iou(figure: Any, columns: Columns) -> None:
@@ -141,35 +176,68 @@ def _pick(columns: Columns, name: str, rows: Sequence[int]) -> list[Any]:
     return [columns[name][row] for row in rows] if name in columns else [None] * len(rows)
 
 
+def effect_groups(columns: Columns) -> list[list[int]]:
+    """Return the rows of each effect: those that differ in the kind of control alone belong to one."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for row in range(len(columns["mean"])):
+        identity = [columns[name][row] for name in ("intervention", "name", "language", "split") if name in columns]
+        groups.setdefault(tuple(identity) if "control" in columns else (row,), []).append(row)
+    return list(groups.values())
+
+
 def effects(figure: Any, columns: Columns) -> None:
-    """Draw a forest plot: mean and interval of each effect, the controls' 95 % band and mean behind it."""
+    """Draw a forest plot: mean and interval of each effect; behind it the band and mean of random controls, and single controls."""
     axes = figure.subplots()
-    n_rows = len(columns["mean"])
-    shown = range(min(n_rows, MOST_ROWS))
-    languages = list(dict.fromkeys(columns.get("language", ["all"] * n_rows)))
-    control_label: str | None = "controls, 95 % and mean"
-    labelled: set[Any] = set()
-    for place, row in enumerate(shown):
-        low, high, middle = (_number(_pick(columns, name, [row])[0]) for name in ("control_low", "control_high", "control_mean"))
-        if not math.isnan(low) and not math.isnan(high):
-            axes.barh(place, high - low, left=low, height=0.62, color=LIGHT, label=control_label, zorder=0)
-            axes.plot([middle, middle], [place - 0.31, place + 0.31], color=GREY, linewidth=1.0, zorder=1)
-            control_label = None
+    groups = effect_groups(columns)
+    shown = groups[:MOST_ROWS]
+    narrow = figure.get_figwidth() < NARROW
+    languages = list(dict.fromkeys(columns.get("language", ["all"])))
+    said: set[str] = set()
+
+    def once(label: str) -> str | None:
+        new = label not in said
+        said.add(label)
+        return label if new else None
+
+    for place, rows in enumerate(shown):
+        for row in rows:
+            _draw_control(axes, columns, row, place, once)
+        row = rows[0]
         language = columns["language"][row] if "language" in columns else "all"
         style = _style(languages.index(language))
-        start, end = (_number(_pick(columns, name, [row])[0]) for name in ("ci_low", "ci_high"))
-        axes.plot([start, end], [place, place], color=style["color"], linewidth=1.1)
-        label = None if language in labelled else str(language)
-        labelled.add(language)
-        axes.plot(_number(columns["mean"][row]), place, color=style["color"], marker=style["marker"], linestyle="none", label=label)
+        ends = [_number(_pick(columns, name, [row])[0]) for name in ("ci_low", "ci_high")]
+        axes.plot(ends, [place, place], color=style["color"], linewidth=1.1, zorder=3)
+        mark = {"color": style["color"], "marker": style["marker"], "linestyle": "none", "zorder": 3}
+        label = "effect, 95 %" if language == "all" else str(language)
+        axes.plot(_number(columns["mean"][row]), place, label=once(label), **mark)
     axes.axvline(0, color=BLACK, linewidth=0.6, zorder=0.5)
-    axes.set_yticks(list(shown), [_short(str(columns["name"][row]), 34) for row in shown], parse_math=False)
+    names = [_shorter(str(columns["name"][rows[0]]), 26 if narrow else 44) for rows in shown]
+    axes.set_yticks(range(len(shown)), names, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("effect on the margin (after − before)")
-    if n_rows > MOST_ROWS:
-        axes.set_title(f"first {MOST_ROWS} of {n_rows}", loc="right", fontsize=7, color=GREY)
-    _legend(figure, axes, columns=3)
+    axes.set_xlabel("effect on the margin" + ("\n" if narrow else " ") + "(after − before)")
+    if len(groups) > MOST_ROWS:
+        axes.set_title(f"first {MOST_ROWS} of {len(groups)}", loc="right", fontsize=7, color=GREY)
+    _legend(figure, axes, columns=1 if narrow else 3, first="effect")
+
+
+def _draw_control(axes: Any, columns: Columns, row: int, place: int, once: Callable[[str], str | None]) -> None:
+    """Draw a control of many draws as a band with its mean, one of a single draw as a hollow mark."""
+    low, high, middle = (_number(_pick(columns, name, [row])[0]) for name in ("control_low", "control_high", "control_mean"))
+    kind = str(_pick(columns, "control", [row])[0] or "control")
+    if not math.isnan(low) and not math.isnan(high):
+        words = "controls" if kind == "control" else kind.replace("_", " ")
+        axes.barh(place, high - low, left=low, height=0.62, color=LIGHT, label=once(f"{words}, 95 % and mean"), zorder=0)
+        axes.plot([middle, middle], [place - 0.31, place + 0.31], color=GREY, linewidth=1.0, zorder=1)
+    elif kind in SINGLE_CONTROLS and not math.isnan(middle):
+        mark = {"marker": SINGLE_CONTROLS[kind], "markerfacecolor": "none", "markeredgecolor": GREY, "markeredgewidth": 0.8}
+        axes.plot(middle, place, linestyle="none", label=once(kind.replace("_", " ").replace("mlp", "MLP")), zorder=2, **mark)
+
+
+def _shorter(text: str, length: int) -> str:
+    """Cut the middle out: names of interventions differ at both ends."""
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:half].rstrip()}…{text[-half:].lstrip()}"
 
 
 def _short(text: str, length: int) -> str:
@@ -241,19 +309,29 @@ def attribution_graph(figure: Any, columns: Columns) -> None:
     axes = figure.subplots()
     strongest = sorted(range(len(columns["weight"])), key=lambda row: -abs(columns["weight"][row]))[:MOST_EDGES]
     nodes = _graph_nodes(columns, strongest)
-    places = _place_nodes(nodes)
-    top = max((abs(columns["weight"][row]) for row in strongest), default=1.0) or 1.0
+    places = _place_nodes(nodes, [(columns["source"][row], columns["target"][row]) for row in strongest])
+    kind_of = columns.get("kind", [None] * len(columns["weight"]))
+    kinds = list(dict.fromkeys(kind_of[row] for row in strongest))
+    top = {kind: _largest(columns, [row for row in strongest if kind_of[row] == kind]) for kind in kinds}
     for row in reversed(strongest):
+        kind = kind_of[row]
         (x0, y0), (x1, y1) = places[columns["source"][row]], places[columns["target"][row]]
-        strength = abs(columns["weight"][row]) / top
-        colour = BLUE if columns["weight"][row] > 0 else VERMILION
-        axes.plot([x0, x1], [y0, y1], color=colour, linewidth=0.3 + 1.9 * strength, alpha=0.25 + 0.6 * strength, zorder=1)
+        strength = abs(columns["weight"][row]) / top[kind]
+        style = {"color": BLUE if columns["weight"][row] > 0 else VERMILION, "linestyle": DASHES[kinds.index(kind) % len(DASHES)]}
+        axes.plot([x0, x1], [y0, y1], linewidth=0.3 + 1.9 * strength, alpha=0.25 + 0.6 * strength, zorder=1, **style)
     for name, node in nodes.items():
         marker, colour = NODE_STYLES.get(node["kind"], NODE_STYLES["feature"])
         face = {"markerfacecolor": colour, "markeredgecolor": BLACK, "markeredgewidth": 0.6, "markersize": 4.5}
         axes.plot(*places[name], marker=marker, linestyle="none", zorder=2, **face)
-    _graph_labels(axes, nodes, places)
+    _graph_labels(axes, nodes, places, figure.get_figwidth())
     _graph_axes(figure, axes, nodes, len(columns["weight"]), len(strongest))
+    for number, kind in enumerate(kinds if len(kinds) > 1 else []):  # kinds are not comparable: each has its own widths
+        axes.plot([], [], color=GREY, linestyle=DASHES[number % len(DASHES)], linewidth=1.2, label=str(kind).replace("_", " "))
+    _legend(figure, axes, columns=2)
+
+
+def _largest(columns: Columns, rows: Sequence[int]) -> float:
+    return max((abs(columns["weight"][row]) for row in rows), default=1.0) or 1.0
 
 
 def _graph_nodes(columns: Columns, rows: Sequence[int]) -> dict[Any, dict[str, Any]]:
@@ -288,10 +366,11 @@ def _level(node: Mapping[str, Any]) -> float:
     return -1.0 if node["layer"] is None else float(node["layer"])
 
 
-def _place_nodes(nodes: Mapping[Any, Mapping[str, Any]]) -> dict[Any, tuple[float, float]]:
+def _place_nodes(nodes: Mapping[Any, Mapping[str, Any]], edges: Sequence[tuple[Any, Any]]) -> dict[Any, tuple[float, float]]:
     """Give each node a place: y by layer (only layers that are there), x by position, nodes of one cell side by side.
 
-    Outputs all stand at one position: they take the whole width.
+    Outputs all stand at one position: they take the whole width. Within a cell nodes stand in the order of their neighbours' mean
+    place (three sweeps from both ends, Sugiyama 1981), so that fewer edges cross.
     """
     levels = sorted({_level(node) for node in nodes.values()})
     positions = sorted({node["position"] for node in nodes.values() if node["position"] is not None})
@@ -299,18 +378,35 @@ def _place_nodes(nodes: Mapping[Any, Mapping[str, Any]]) -> dict[Any, tuple[floa
     for name, node in nodes.items():
         level = _level(node)
         cells.setdefault((level, None if math.isinf(level) else node["position"]), []).append(name)
-    places = {}
-    for (level, position), names in cells.items():
-        names.sort(key=lambda name: (nodes[name]["position"] or 0, nodes[name]["name"]))
+    neighbours: dict[Any, list[Any]] = {name: [] for name in nodes}
+    for source, target in edges:
+        neighbours[source].append(target)
+        neighbours[target].append(source)
+    places: dict[Any, tuple[float, float]] = {}
+
+    def place(cell: tuple[float, Any]) -> None:
+        level, position = cell
         width = 1.0 / max(1, len(positions))
         centre = 0.5 if position is None else (positions.index(position) + 0.5) * width
         spread = 0.96 if position is None else 0.82 * width
-        for number, name in enumerate(names):
-            places[name] = (centre + spread * ((number + 0.5) / len(names) - 0.5), float(levels.index(level)))
+        for number, name in enumerate(cells[cell]):
+            places[name] = (centre + spread * ((number + 0.5) / len(cells[cell]) - 0.5), float(levels.index(level)))
+
+    for cell, names in cells.items():
+        names.sort(key=lambda name: (nodes[name]["position"] or 0, nodes[name]["name"]))
+        place(cell)
+    order = sorted(cells, key=lambda cell: cell[0])
+    for sweep in range(6):
+        for cell in order if sweep % 2 else order[::-1]:
+            means = {name: sum(places[other][0] for other in neighbours[name]) / max(1, len(neighbours[name])) for name in cells[cell]}
+            cells[cell].sort(key=lambda name: (nodes[name]["position"] or 0, means[name], nodes[name]["name"]))
+            place(cell)
     return places
 
 
-def _graph_labels(axes: Any, nodes: Mapping[Any, Mapping[str, Any]], places: Mapping[Any, tuple[float, float]]) -> None:
+def _graph_labels(
+    axes: Any, nodes: Mapping[Any, Mapping[str, Any]], places: Mapping[Any, tuple[float, float]], figure_width: float
+) -> None:
     """Name tokens and logits, then the strongest features; a label that would lie on another one is left out."""
     ends = [name for name, node in nodes.items() if node["layer"] is None and node["kind"] != "error"]
     features = [name for name in nodes if name not in ends and nodes[name]["kind"] == "feature"]
@@ -319,7 +415,7 @@ def _graph_labels(axes: Any, nodes: Mapping[Any, Mapping[str, Any]], places: Map
     for name in [*ends, *features[:MOST_LABELS]]:
         x, y = places[name]
         text = _short(nodes[name]["name"].split(" @")[0].strip(" "), 14)
-        half = 0.0048 * len(text) + 0.003
+        half = (0.034 * len(text) + 0.02) / figure_width  # of the width, at this size of letters
         if any(y == other_y and abs(x - other_x) < half + other_half for other_x, other_y, other_half in taken):
             continue
         taken.append((x, y, half))
@@ -343,4 +439,3 @@ def _graph_axes(figure: Any, axes: Any, nodes: Mapping[Any, Mapping[str, Any]], 
         axes.set_title(f"strongest {n_shown} of {n_edges} edges", loc="right", fontsize=7, color=GREY)
     axes.plot([], [], color=BLUE, linewidth=1.5, label="positive weight")
     axes.plot([], [], color=VERMILION, linewidth=1.5, label="negative weight")
-    _legend(figure, axes, columns=2)

@@ -68,13 +68,18 @@ def _ratio(ratio: float) -> Callable[[drawing.Columns, float], float]:
     return lambda columns, width: width * ratio
 
 
+def _profile_height(columns: drawing.Columns, width: float) -> float:
+    n = drawing.n_panels(columns)
+    return 0.72 * width if n == 1 else 0.5 + 1.15 * -(-n // drawing.n_panel_columns(width))
+
+
 FIGURES: dict[str, FigureKind] = {
     "layer_profile": FigureKind(
         "Share of bilingual features by layer",
         {"layer": "layer", "score": "score", "share": "share of features that are bilingual by the score"},
         {"n_features": "denominator: Wilson's 95 % band"},
         drawing.layer_profile,
-        _ratio(0.72),
+        _profile_height,
         "languages/bilingual_by_layer",
     ),
     "language_iou": FigureKind(
@@ -105,9 +110,11 @@ FIGURES: dict[str, FigureKind] = {
             "control_mean": "mean of controls",
             "control_low": "2.5 % quantile of controls",
             "control_high": "97.5 % quantile of controls",
+            "intervention": "rows of one intervention that differ in control are one effect",
+            "control": "kind of control; one of a single draw is a mark",
         },
         drawing.effects,
-        lambda columns, width: 0.9 + 0.2 * min(drawing.MOST_ROWS, len(columns["mean"])),
+        lambda columns, width: 1.1 + 0.2 * min(drawing.MOST_ROWS, len(drawing.effect_groups(columns))),
         "interventions/effects",
     ),
     "dose_response": FigureKind(
@@ -155,6 +162,7 @@ FIGURES: dict[str, FigureKind] = {
             "target_layer": "layer; null for logits and outputs",
             "source_kind": "feature, error, token, logit, input or output",
             "target_kind": "the same",
+            "kind": "kind of edge: a dash and a scale of widths each",
             "source_position": "position: nodes stand in columns by it",
             "target_position": "position",
         },

@@ -167,6 +167,45 @@ def test_what_is_not_drawn_is_said() -> None:
     assert figure.axes[0].get_title(loc="right") == f"first {drawing.MOST_ROWS} of {n}"
 
 
+def test_controls_of_one_effect_stand_on_its_line() -> None:
+    rows: dict[str, list[Any]] = {
+        "intervention": [7, 7, 7, 8],
+        "name": ["ablate", "ablate", "ablate", "scale"],
+        "mean": [-1.0, -1.0, -1.0, 0.5],
+        "control": ["matched_random", "none", "whole_mlp", "none"],
+        "control_mean": [0.1, None, -2.0, None],
+        "control_low": [-0.2, None, None, None],
+        "control_high": [0.4, None, None, None],
+    }
+    figure = Figure()
+    FIGURES["effects"].draw(figure, rows)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ablate", "scale"]
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(-0.2, pytest.approx(0.6))]
+    marks = {line.get_label(): float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() not in ("None", "")}
+    assert marks["whole MLP"] == -2.0
+    assert marks["effect, 95 %"] == -1.0
+
+
+def test_many_scores_get_a_panel_each() -> None:
+    n = drawing.MOST_PROFILES + 1
+    rows = {"layer": [0, 1] * n, "score": [f"score_{i // 2}" for i in range(2 * n)], "share": [0.0, 0.5] * n, "n_features": [4] * (2 * n)}
+    figure = Figure(figsize=(3.35, 3))
+    FIGURES["layer_profile"].draw(figure, rows)
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == [f"score {i}" for i in range(n)]
+    assert all(len(axes.lines) == 1 for axes in figure.axes if axes.get_visible())
+
+
+def test_edges_of_several_kinds_have_a_dash_and_widths_of_their_own() -> None:
+    edges = {"source": [0, 1], "target": [2, 2], "weight": [10.0, 0.1], "kind": ["virtual_weight", "star_total"]}
+    edges |= {"source_name": ["L0_F1", "L0_F2"], "target_name": ["margin"] * 2}
+    figure = Figure()
+    FIGURES["attribution_graph"].draw(figure, edges)
+    drawn_edges = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert len({line.get_linewidth() for line in drawn_edges}) == 1
+    assert len({line.get_linestyle() for line in drawn_edges}) == 2
+
+
 def test_what_a_figure_cannot_draw_is_refused_with_what_it_needs(tmp_path: Path) -> None:
     table = pa.table(SAMPLES["dose_response"])
     with pytest.raises(UsageError, match="figure dose_response needs column 'strength'"):
