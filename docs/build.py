@@ -23,11 +23,21 @@ def schema_page() -> str:
 
     lines = [MARK, "# Tables\n\n", "What stands in `atlas.duckdb`. The same text comes from `atlas schema TABLE`.\n"]
     for table in list_tables().to_pylist():
-        lines.append(f"\n## {table['table']}\n\n{table['comment']}\n\n| column | type | key | meaning |\n|---|---|---|---|\n")
-        for column in describe_table(table["table"]).to_pylist():
-            key = "yes" if column["key"] else ""
-            lines.append(f"| {column['column']} | {column['type']} | {key} | {column['comment']} |\n")
+        lines.append(
+            f"\n## {table['table']}\n\n{_cell(table['meaning'])}\n\n| column | type | key | null | meaning |\n|---|---|---|---|---|\n"
+        )
+        lines += map(_column, describe_table(table["table"]).to_pylist())
     return "".join(lines)
+
+
+def _column(column: dict[str, Any]) -> str:
+    key, null = ("yes" if column[name] else "" for name in ("key", "null"))
+    names = f" (names `{column['references']}`)" if column["references"] else ""
+    return f"| `{column['column']}` | {column['type']} | {key} | {null} | {_cell(column['meaning'])}{names} |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def cli_page() -> str:
@@ -37,7 +47,13 @@ def cli_page() -> str:
 
     command = typer.main.get_command(app)
     tree = "\n".join(line for line in (errors.__doc__ or "").splitlines()[2:])
-    lines = [MARK, "# The command line\n\n", "stdout is data, stderr is narration and progress.\n\n## Exit codes\n\n```text\n", tree, "\n```\n"]
+    lines = [
+        MARK,
+        "# The command line\n\n",
+        "stdout is data, stderr is narration and progress.\n\n## Exit codes\n\n```text\n",
+        tree,
+        "\n```\n",
+    ]
     for path, text in _commands(command, "atlas"):
         lines.append(f"\n## {path}\n\n```text\n{text.rstrip()}\n```\n")
     return "".join(lines)
@@ -54,10 +70,10 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def queries_page() -> str:
-    """Every named question with its parameters, columns and example."""
+    """Every named question with its parameters, columns and example; the page says itself that it is generated."""
     from queries.docs import page
 
-    return MARK + page()
+    return page()
 
 
 def keys_page() -> str:

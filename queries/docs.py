@@ -1,12 +1,13 @@
-"""Write docs/queries.md from the headers of the questions: `python -m queries.docs` writes, `--check` compares.
+"""What the headers of the questions say, for people: docs/queries.md (`python -m queries.docs` writes, `--check` compares) and help.
 
-In: the catalogue and the audits. Out: one page, a section a topic, so that no parameter or column is described in two places.
+In: the catalogue and the audits. Out: one page, a section a topic, and one question's help for a terminal, so that no parameter or
+column is described in two places.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -67,6 +68,32 @@ def _question(question: Question) -> Iterator[str]:
         name = f"**`{column.name}`**" if column.name in key else f"`{column.name}`"
         yield f"| {name} | {_cell(column.type)} | {column.unit} | {_cell(column.meaning)} |"
     yield ""
+
+
+def help_text(question: Question) -> str:
+    """Return what a question's header says, as text for a terminal."""
+    example = " ".join(f"--param {name}={_value(value)}" for name, value in question.example.items())
+    main = f" Rows of table {question.main}." if question.main else ""
+    given = [(item.name, item.type, "required" if item.required else _value(item.default), _meaning(item)) for item in question.parameters]
+    columns = [(item.name, item.type, item.unit, item.meaning) for item in question.columns]
+    parts = [f"{question.name}: {question.title}", *([question.text] if question.text else [])]
+    parts.append(f"It decides {question.decides}. {question.grain.capitalize()}, ordered by {', '.join(question.key)}.{main}")
+    if given:
+        parts.append("\n".join(("Parameters (name, type, default, meaning):", *_aligned(given))))
+    parts.append("\n".join(("Columns (name, type, unit, meaning):", *_aligned(columns))))
+    parts.append(f"Example:\n  atlas query {question.name} {example}".rstrip())
+    return "\n\n".join(parts)
+
+
+def _meaning(parameter: Parameter) -> str:
+    return parameter.meaning + (f"; one of {', '.join(parameter.choices)}" if parameter.choices else "")
+
+
+def _aligned(rows: Sequence[tuple[str, str, str, str]]) -> Iterator[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(3)]
+    for row in rows:
+        first = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        yield f"  {first}  {row[3]}".rstrip()
 
 
 def _audits() -> Iterator[str]:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from atlas.commands.common import AtlasOption, FormatOption, find_atlas, print_table, say
+from atlas.commands.common import AtlasOption, FormatOption, OutOption, find_atlas, print_table, say
+
+VERDICTS = ("reproduced", "contradicted", "not_reproducible")
 
 
 def register(app: typer.Typer) -> None:
@@ -25,20 +27,34 @@ def _claims() -> None:
 def check(
     file: Annotated[Path | None, typer.Argument(help="Claims file (TOML); default: all that ship.")] = None,
     atlas: AtlasOption = None,
+    verdict: Annotated[str | None, typer.Option(help="Only reproduced, contradicted or not_reproducible.")] = None,
     format_name: FormatOption = None,
+    out: OutOption = None,
 ) -> None:
     """Recompute every claim: reproduced, contradicted, or not reproducible from the data.
+
+    A claim names the run it is about; those of runs that the atlas does not hold are left out.
 
     \b
     Examples:
       atlas claims check --atlas thesis.atlas
+      atlas claims check --verdict contradicted --atlas thesis.atlas
       atlas claims check my_claims.toml --atlas my.atlas -f markdown
     """
+    import pyarrow.compute as pc
+
     import atlas as package
+    from atlas.errors import UsageError
     from queries.claims import check_claims
 
+    if verdict is not None and verdict not in VERDICTS:
+        raise UsageError(f"No verdict {verdict!r}.", hint=f"Verdicts: {', '.join(VERDICTS)}.")
     with package.open(find_atlas(atlas)) as reader:
         table = check_claims(reader, file)
-    print_table(table, format_name)
-    verdicts = table.column("verdict").to_pylist()
-    say(", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)))
+    shown = table if verdict is None else table.filter(pc.equal(table["verdict"], verdict))
+    print_table(shown, format_name, out, title="Claims")
+    found = table.column("verdict").to_pylist()
+    say(", ".join(f"{found.count(name)} {name.replace('_', ' ')}" for name in VERDICTS))
+    for row in table.to_pylist():
+        if row["verdict"] != row["expected"]:
+            say(f"{row['claim']}: {row['verdict']}, where the file expects {row['expected']}")

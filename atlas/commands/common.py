@@ -105,14 +105,13 @@ def answer(reader: Reader, name: str | None, sql: str | None, parameters: Mappin
     import queries
     from atlas.export.provenance import Provenance
 
-    manifest = {"manifest": reader.manifest, "manifest_hash": reader.manifest_hash}
     if name is None:
         table = reader.sql(str(sql), dict(parameters) or None).arrow()
-        return Answer(table, "", Provenance(sql=sql, parameters=parameters, **manifest))
+        return Answer(table, "", Provenance(None, sql, parameters, (), reader.manifest, reader.manifest_hash))
     question, settled = queries.prepare(reader, name, parameters)
     table = reader.ask(question.name, **settled).arrow()
     runs = [str(settled["run"])] if settled.get("run") else []
-    return Answer(table, question.title, Provenance(question.name, question.sql, settled, runs, **manifest))
+    return Answer(table, question.title, Provenance(question.name, question.sql, settled, runs, reader.manifest, reader.manifest_hash))
 
 
 _CELL_WIDTH = 60

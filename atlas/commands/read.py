@@ -47,7 +47,9 @@ def query(
     if show_sql:
         typer.echo(question.sql)
     elif describe:
-        typer.echo(question.help())
+        from queries.docs import help_text
+
+        typer.echo(help_text(question))
     else:
         import atlas as package
 

@@ -1,19 +1,27 @@
-"""Commands that keep the store: publish, check, runs."""
+"""Commands that keep the store: publish, check, repair, compact, gc, runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atlas.commands.common import AtlasOption, FormatOption, Progress, find_atlas, interruptible, print_table, progress_bars, say
+from atlas.settings import KEEP_DAYS, KEEP_MANIFESTS
+
+if TYPE_CHECKING:
+    from atlas.maintain import Action
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("publish")(publish)
     app.command("check")(check)
+    app.command("repair")(repair)
+    app.command("compact")(compact)
+    app.command("gc")(gc)
     runs = typer.Typer(help="List, compare and remove runs.", no_args_is_help=False, invoke_without_command=True, rich_markup_mode=None)
     runs.callback()(_runs_default)
     runs.command("list")(runs_list)
@@ -68,6 +76,96 @@ def check(
         pa.Table.from_pylist([{"path": str(f.path), "problem": f.problem, "next_step": f.next_step} for f in findings]), format_name
     )
     raise typer.Exit(4)
+
+
+def repair(
+    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Do not build atlas.duckdb again.")] = False,
+    format_name: FormatOption = None,
+) -> None:
+    """Set aside what `check` finds damaged and rebuild what can be; nothing is deleted, `quarantine/` keeps it.
+
+    A run that lost a shard is hidden until the same `atlas ingest` or `atlas import` computes what is missing.
+
+    \b
+    Examples:
+      atlas check demo.atlas || atlas repair demo.atlas
+    """
+    from atlas.maintain import repair as run_repair
+
+    folder = find_atlas(path)
+    with interruptible("repair"), progress_bars() as progress:
+        actions = run_repair(folder)
+        if actions:
+            _print_actions(actions, format_name)
+            if not no_publish:
+                publish_atlas(folder, progress)
+        else:
+            say(f"{folder}: nothing is damaged")
+
+
+def compact(
+    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only this run: its id, or its first digits; default: all.")] = None,
+    format_name: FormatOption = None,
+) -> None:
+    """Merge the many small files of a run into one a table; rows stay the same, the old files go at `atlas gc`.
+
+    \b
+    Examples:
+      atlas compact demo.atlas
+      atlas compact demo.atlas --run 3f2a
+    """
+    from atlas.maintain import compact as run_compact
+
+    folder = find_atlas(path)
+    with interruptible("compact"):
+        actions = run_compact(folder, run)
+    if actions:
+        _print_actions(actions, format_name)
+    else:
+        say(f"{folder}: every run has one file a table already")
+
+
+def gc(
+    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would go.")] = False,
+    keep_manifests: Annotated[int, typer.Option(min=1, help="Newest manifests to keep, with all they name.")] = KEEP_MANIFESTS,
+    keep_days: Annotated[float, typer.Option(min=0, help="Keep what is younger, in days; a run being written is young.")] = KEEP_DAYS,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    format_name: FormatOption = None,
+) -> None:
+    """Remove what no kept manifest refers to: removed runs, merged files, what dead writers left.
+
+    \b
+    Examples:
+      atlas gc demo.atlas --dry-run
+      atlas gc demo.atlas --keep-days 0 --keep-manifests 1 --yes
+    """
+    from atlas.maintain import gc as run_gc
+
+    folder = find_atlas(path)
+    actions = run_gc(folder, dry_run=True, keep_manifests=keep_manifests, keep_days=keep_days)
+    if not actions:
+        say(f"{folder}: nothing to remove (kept: {keep_manifests} manifests, and what is younger than {keep_days:g} days)")
+        return
+    if dry_run:
+        _print_actions(actions, format_name)
+    else:
+        if not yes:
+            _print_actions(actions, format_name)
+            typer.confirm(f"Remove {len(actions)} files from {folder}?", abort=True, err=True)
+        with interruptible("gc"):
+            actions = run_gc(folder, dry_run=False, keep_manifests=keep_manifests, keep_days=keep_days)
+    size = sum(action.bytes for action in actions)
+    say(f"{len(actions)} files, {size / 1e6:.1f} MB {'would go' if dry_run else 'are gone'}")
+
+
+def _print_actions(actions: Sequence[Action], format_name: str | None) -> None:
+    import pyarrow as pa
+
+    rows = [{"path": str(item.path), "what": item.what, "bytes": item.bytes, "next_step": item.next_step} for item in actions]
+    print_table(pa.Table.from_pylist(rows), format_name)
 
 
 def _runs_default(context: typer.Context, atlas: AtlasOption = None, format_name: FormatOption = None) -> None:

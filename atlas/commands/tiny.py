@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,7 +24,9 @@ def _tiny() -> None:
 
 def train(
     out: Annotated[Path, typer.Argument(help="Folder for model/, transcoders/, metrics.json and SHA256SUMS.")],
-    variant: Annotated[str, typer.Option(help="bilingual, or control (no translation sentences).")] = "bilingual",
+    variant: Annotated[
+        Literal["bilingual", "control"], typer.Option(help="bilingual, or control (no translation sentences).")
+    ] = "bilingual",
     seed: Annotated[int | None, typer.Option(help="Seed; default: that of the shipped files.")] = None,
 ) -> None:
     """Train the embedded model and its transcoders from scratch, on the CPU, in minutes.
