@@ -1,21 +1,27 @@
-"""Commands that run a model: demo, ingest, prompts."""
+"""Commands that run a model, or say what that would take: demo, ingest, plan, prompts."""
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from atlas.commands.common import FormatOption, interruptible, print_table, progress_bars, say
 from atlas.commands.store import publish_atlas
 
+if TYPE_CHECKING:
+    from ingest.plan import Plan
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("demo")(demo)
     app.command("ingest")(ingest)
+    app.command("plan")(plan_command)
     prompts = typer.Typer(help="List and check behaviours (prompt sets).", no_args_is_help=True, rich_markup_mode=None)
     prompts.command("list")(prompts_list)
     prompts.command("check")(prompts_check)
@@ -44,15 +50,23 @@ def demo(
     say(f"  atlas tui {path}\n  atlas query --atlas {path}\n  duckdb {path}/atlas.duckdb")
 
 
-def ingest(
+def _plan_of_flags(
     plan: Annotated[Path | None, typer.Argument(metavar="[PLAN.toml]", help="Plan file; flags override it.")] = None,
-    atlas: Annotated[Path, typer.Option("--atlas", "-a", metavar="DIR", help="Folder of the atlas; made if absent.")] = Path("my.atlas"),
     model: Annotated[str | None, typer.Option(help="Directory, Hugging Face id, or embedded:NAME.")] = None,
     transcoders: Annotated[str | None, typer.Option(help="Directory or Hugging Face id.")] = None,
     behaviour: Annotated[list[str] | None, typer.Option("--behaviour", "-b", help="Shipped name or .toml file; repeatable.")] = None,
-    languages: Annotated[str | None, typer.Option(help="Languages, e.g. en,fr.")] = None,
+    languages: Annotated[str | None, typer.Option(help="Languages, e.g. en,fr; '' keeps all.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, e.g. 10-25 or 0,3,5-7; default: all of the set.")] = None,
     max_concepts: Annotated[int | None, typer.Option(help="Keep about this many concepts a behaviour.")] = None,
+    drop_multitoken: Annotated[
+        bool | None, typer.Option("--drop-multitoken", help="Leave out prompts whose answer is not one token.")
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Read a corpus instead of prompts: .parquet, .jsonl, .txt, a folder, or embedded.")
+    ] = None,
+    corpus_tokens: Annotated[int | None, typer.Option(help="Tokens after which reading the corpus stops; 0: all.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the corpus with the text.")] = None,
+    language_column: Annotated[str | None, typer.Option(help="Column of the corpus with the language.")] = None,
     until: Annotated[str | None, typer.Option(help="Last stage to run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed of every draw.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -61,25 +75,8 @@ def ingest(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Prompts a forward pass.")] = None,
     memory_budget: Annotated[str | None, typer.Option(help="Memory for transcoders on the device, e.g. 20GB.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Run a complete plan once more, as a further attempt.")] = False,
-    no_publish: Annotated[bool, typer.Option("--no-publish", help="Leave atlas.duckdb as it is.")] = False,
-) -> None:
-    """Run prompts through a model with transcoders: activations, graph, interventions, circuits; then publish.
-
-    A plan that is complete does nothing; one that was stopped goes on where it stopped.
-
-    \b
-    Examples:
-      atlas ingest --atlas my.atlas --behaviour antonyms
-      atlas ingest plan.toml --atlas my.atlas --seed 1
-      atlas ingest --model Qwen/Qwen3-4B --transcoders mwhanna/qwen3-4b-transcoders \\
-          --behaviour antonyms_qwen --layers 10-25 --device cuda --dtype bfloat16 --atlas qwen.atlas
-    A plan file holds the same names:
-      model = "embedded:bilingual"
-      behaviours = ["antonyms", "agreement"]
-      layers = "1-5"
-    """
-    from ingest.pipeline import run_plan
+) -> Plan:
+    """Read a plan from its file and the flags that `ingest` and `plan` share."""
     from ingest.plan import parse_layers, read_plan
 
     flags: dict[str, Any] = {
@@ -89,6 +86,11 @@ def ingest(
         "languages": [part.strip() for part in languages.split(",") if part.strip()] if languages is not None else None,
         "layers": parse_layers(layers) if layers is not None else None,
         "max_concepts": max_concepts,
+        "drop_multitoken": drop_multitoken,
+        "corpus": corpus,
+        "corpus_tokens": corpus_tokens,
+        "text_column": text_column,
+        "language_column": language_column,
         "until": until,
         "seed": seed,
         "name": name,
@@ -98,12 +100,91 @@ def ingest(
         "batch_size": batch_size,
         "memory_budget": memory_budget,
     }
-    validated = read_plan(plan, **flags)
+    return read_plan(plan, **flags)
+
+
+def _with_plan_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose first parameter is a Plan, the flags that make one in its place."""
+    own, shared = _parameters(command)[1:], _parameters(_plan_of_flags)
+
+    def run(**values: Any) -> None:
+        flags = {parameter.name: values.pop(parameter.name) for parameter in shared}
+        command(_plan_of_flags(**flags), **values)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature([*shared, *own])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*shared, *own)}
+    return run
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return a function's parameters with their annotations as objects: Typer resolves no names for a made signature."""
+    hints = get_type_hints(function, localns={"Plan": Any}, include_extras=True)
+    return [parameter.replace(annotation=hints[name]) for name, parameter in inspect.signature(function).parameters.items()]
+
+
+@_with_plan_flags
+def ingest(
+    plan: Plan,
+    atlas: Annotated[Path, typer.Option("--atlas", "-a", metavar="DIR", help="Folder of the atlas; made if absent.")] = Path("my.atlas"),
+    again: Annotated[bool, typer.Option("--again", help="Run a complete plan once more, as a further attempt.")] = False,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Leave atlas.duckdb as it is.")] = False,
+) -> None:
+    """Run prompts through a model with transcoders: activations, graph, interventions, circuits; then publish.
+
+    A plan that is complete does nothing; one that was stopped goes on where it stopped. With --corpus, a corpus is read instead, as
+    a run of its own: what each feature fires on, by language.
+
+    \b
+    Examples:
+      atlas ingest --atlas my.atlas --behaviour antonyms
+      atlas ingest plan.toml --atlas my.atlas --seed 1
+      atlas ingest --corpus news.parquet --corpus-tokens 1000000 --languages "" --atlas my.atlas
+      atlas ingest --model Qwen/Qwen3-4B --transcoders mwhanna/qwen3-4b-transcoders \\
+          --behaviour antonyms_qwen --layers 10-25 --device cuda --dtype bfloat16 --atlas qwen.atlas
+    A plan file holds the same names:
+      model = "embedded:bilingual"
+      behaviours = ["antonyms", "agreement"]
+      layers = "1-5"
+    """
+    from ingest.pipeline import run_plan
+
     with interruptible("ingest"), progress_bars() as progress:
-        outcome = run_plan(atlas, validated, again=again, progress=progress)
-        say(f"run {outcome.run_id} ({validated.title}) {'was complete' if outcome.was_complete else 'is complete'}")
+        outcome = run_plan(atlas, plan, again=again, progress=progress)
+        say(f"run {outcome.run_id} ({plan.title}) {'was complete' if outcome.was_complete else 'is complete'}")
         if not no_publish:
             publish_atlas(atlas, progress)
+
+
+@_with_plan_flags
+def plan_command(
+    plan: Plan,
+    atlas: Annotated[Path, typer.Option("--atlas", "-a", metavar="DIR", help="Folder the atlas would stand in.")] = Path("my.atlas"),
+    active: Annotated[
+        int | None, typer.Option(help="Active features a token and layer; default: measured on a small model, else assumed.")
+    ] = None,
+    format_name: FormatOption = None,
+) -> None:
+    """Say what `ingest` with the same flags would take, stage by stage: time, memory, rows, bytes. Runs nothing, loads no large weights.
+
+    Rates are measured on this machine in a few seconds; shapes come from config.json and file headers. Exit code 3 or 6 when it cannot fit.
+
+    \b
+    Examples:
+      atlas plan --behaviour antonyms
+      atlas plan plan.toml --device cuda
+      atlas plan --model ./Qwen3-4B --transcoders ./qwen3-4b-transcoders -b antonyms_qwen --layers 10-25 --device cuda \\
+          --dtype bfloat16 --memory-budget 8GB
+    """
+    import pyarrow as pa
+
+    from ingest.estimate import estimate
+
+    found = estimate(plan, atlas, active=active)
+    for line in found.narration():
+        say(line)
+    print_table(pa.Table.from_pylist(found.rows()), format_name)
+    found.refuse()
 
 
 def prompts_list(format_name: FormatOption = None) -> None:
