@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Two workers share two cores, and matrices are small: more threads only wait for each other (here and in started processes)."""
+
 
 def shared_data_folder() -> Path | None:
     """Return the folder of real data, None where it is absent."""
