@@ -27,6 +27,7 @@ import torch
 from atlas.errors import DamagedError, InputError
 from atlas.folder import Atlas
 from atlas.ids import run_id, sha256_file
+from atlas.schema import arrow_schema
 from atlas.shards import RunWriter
 from ingest.plan import Plan
 from ingest.prompts import PromptSet, build_prompt_set, load_behaviour
@@ -230,6 +231,7 @@ def read_back(writer: RunWriter, shard: str) -> dict[str, pa.Table]:
     tables = {}
     for item in record.files:
         if item.path is None:
+            tables[item.table] = arrow_schema(item.table).empty_table()
             continue
         path = writer.atlas.path / item.path
         if sha256_file(path) != item.sha256:
