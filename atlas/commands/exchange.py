@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas.commands.common import AtlasOption, answer, find_atlas, interruptible, parse_assignments, print_table, progress_bars, say
+from atlas.commands.common import AtlasOption, answer, interruptible, parse_assignments, print_table, progress_bars, say
 from atlas.commands.store import publish_atlas
 from atlas.errors import UsageError
+from atlas.find import find_atlas
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -286,7 +287,7 @@ def export_paper(
         )
     say(f"written: {folder}: {len(contents.tables)} tables, {len(contents.figures)} figures; contents.json says what was left out and why")
     if shutil.which("pdflatex") is None:
-        packages = "texlive-latex-recommended texlive-science"
+        packages = "texlive-latex-recommended texlive-science lmodern"
         say(f"To compile results.tex, install a LaTeX; on Debian: apt-get install --no-install-recommends {packages}")
     else:
         say(f"Compile it: cd {folder} && pdflatex results.tex")

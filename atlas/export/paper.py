@@ -32,6 +32,8 @@ from atlas.export.table import write_table
 MAX_ROWS = 25
 MAX_TEXT = 44
 """Characters of a cell in the printed table; the csv has all."""
+MOST_COLUMNS = 12
+"""A table of one row and more columns than this stands upright."""
 FLOATS_A_PAGE_BREAK = 6
 """LaTeX holds a limited number of floats: flush before it runs out."""
 PAGE_WIDE = ("effects", "attribution_graph", "community_language")
@@ -182,12 +184,21 @@ def printable(result: pa.Table) -> tuple[pa.Table, str]:
         else:
             varying.append(name)
     kept = result.select(varying) if varying else result
+    if result.num_rows == 1 and kept.num_columns > MOST_COLUMNS:
+        return _upright(kept), ", ".join(constants)
     for index, name in enumerate(kept.column_names):
         kind = kept.schema.field(name).type
         if pa.types.is_list(kind) or pa.types.is_string(kind):
             cut = [None if value is None else _cut(text(value)) for value in kept[name].to_pylist()]
             kept = kept.set_column(index, name, pa.array(cut, pa.string()))
     return kept, ", ".join(constants)
+
+
+def _upright(row: pa.Table) -> pa.Table:
+    """Return one row of many columns as a table of two: what, value."""
+    values = [f"{value:.4g}" if isinstance(value, float) else text(value) for value in row.to_pylist()[0].values()]
+    names = [name.replace("_", " ") for name in row.column_names]
+    return pa.table({"column": names, "value": [value if len(value) <= 2 * MAX_TEXT else _cut(value) for value in values]})
 
 
 def _cut(value: str) -> str:

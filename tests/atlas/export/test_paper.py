@@ -16,7 +16,7 @@ import yaml
 from atlas.errors import QueryError, UsageError
 from atlas.export.dictionary import data_dictionary
 from atlas.export.latex import PREAMBLE
-from atlas.export.paper import citation, printable, write_paper
+from atlas.export.paper import MOST_COLUMNS, citation, printable, write_paper
 from atlas.export.table import write_table
 from atlas.schema import TABLES, schema_text, table_columns
 
@@ -127,6 +127,14 @@ def test_columns_that_never_vary_become_words() -> None:
     assert (one_row.column_names, none) == (["effect_of", "mean"], "")
 
 
+def test_one_row_of_many_columns_stands_upright() -> None:
+    row = {f"column_{number}": [number + 0.123456] for number in range(MOST_COLUMNS)} | {"tokens": [["a", "b"]]}
+    upright, _ = printable(pa.table(row))
+    assert upright.column_names == ["column", "value"]
+    assert upright.num_rows == MOST_COLUMNS + 1
+    assert upright.to_pylist()[1] == {"column": "column 1", "value": "1.123"}
+
+
 def test_a_query_that_fails_is_not_taken_for_an_empty_answer(tmp_path: Path) -> None:
     def broken(name: str, *, run: str) -> pa.Table:
         raise QueryError("no such column")
@@ -168,7 +176,9 @@ def compile_tex(folder: Path, name: str) -> str:
     """Compile with pdflatex; returns its log. Skips where there is none."""
     program = shutil.which("pdflatex")
     if program is None:
-        pytest.skip("pdflatex is absent (Debian: apt-get install --no-install-recommends texlive-latex-recommended texlive-science)")
+        pytest.skip(
+            "pdflatex is absent (Debian: apt-get install --no-install-recommends texlive-latex-recommended texlive-science lmodern)"
+        )
     found = subprocess.run([program, "-interaction=nonstopmode", "-halt-on-error", name], cwd=folder, capture_output=True, check=False)
     log = found.stdout.decode(errors="replace")
     assert found.returncode == 0, log[-2000:]
