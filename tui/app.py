@@ -6,13 +6,15 @@ Opening the atlas starts in a thread before Textual is imported, so that both ha
 sentence on stderr and no screen.
 """
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.errors import AtlasError, StoreError, UsageError
+from atlas.errors import AtlasError, StoreError
+from atlas.find import atlases_here, find_atlas
 
 if TYPE_CHECKING:
     from tui.session import Session
@@ -34,7 +36,7 @@ def run(path: Path | None, *, replay: Path | None = None, journal: Path | None =
         app.run()
         return app.return_code or 0
     except AtlasError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"atlas: {error}\n")
         return error.exit_code
 
 
@@ -45,20 +47,15 @@ def _open(folder: Path) -> "Session":
 
 
 def find(path: Path | None) -> Path:
-    """Return the folder to open: the given one, the only one here, or the demo that the person lets us build; raise otherwise."""
-    if path is not None:
-        return path
-    found = sorted(folder for folder in Path().glob("*.atlas") if folder.is_dir())
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(folder.name for folder in found)
-        raise UsageError(f"there are {len(found)} atlases here: {names}", hint=f"Choose one: `atlas tui {found[0]}`.")
-    if sys.stdin.isatty() and sys.stdout.isatty() and _wants_demo():
-        subprocess.run([sys.executable, "-m", "atlas.cli", "demo"], check=False)
-        if Path("demo.atlas").is_dir():
-            return Path("demo.atlas")
-    raise StoreError("there is no atlas in this folder", hint="`atlas demo` builds one in about a minute; `atlas tui DIR` opens another.")
+    """Return the folder to open; where there is none at all, offer to build the demo."""
+    try:
+        return find_atlas(path)
+    except StoreError:
+        nowhere = path is None and not os.environ.get("ATLAS") and not atlases_here()
+        if nowhere and sys.stdin.isatty() and sys.stdout.isatty() and _wants_demo():
+            subprocess.run([sys.executable, "-m", "atlas.cli", "demo"], check=False)
+            return find_atlas(None)
+        raise
 
 
 def _wants_demo() -> bool:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atlas.commands.common import AtlasOption, FormatOption, OutOption, find_atlas, print_table, say
+from atlas.commands.common import AtlasOption, FormatOption, OutOption, print_table, say
+from atlas.find import find_atlas
 
 VERDICTS = ("reproduced", "contradicted", "not_reproducible")
 

@@ -5,7 +5,6 @@ stdout carries data and nothing else; narration, progress and errors go to stder
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas.errors import InterruptedRun, StoreError, UsageError
+from atlas.errors import InterruptedRun, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,26 +36,6 @@ OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Write to th
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
-
-
-def find_atlas(path: Path | None) -> Path:
-    """Return the folder of the atlas a command means.
-
-    Raises:
-        StoreError: there is none, or there are several and none was named.
-    """
-    if path is None and os.environ.get("ATLAS"):
-        path = Path(os.environ["ATLAS"])
-    if path is not None:
-        if not path.is_dir():
-            raise StoreError(f"There is no atlas at {path}.", hint="`atlas demo` builds one; `atlas ingest --atlas DIR` starts one.")
-        return path
-    found = sorted(folder for folder in Path().glob("*.atlas") if folder.is_dir())
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise StoreError("There is no atlas in this folder.", hint="`atlas demo` builds one; or name one with --atlas DIR.")
-    raise StoreError(f"There are {len(found)} atlases here: {', '.join(map(str, found))}.", hint="Choose one with --atlas DIR.")
 
 
 def say(text: str) -> None:

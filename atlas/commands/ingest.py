@@ -163,6 +163,10 @@ def plan_command(
     active: Annotated[
         int | None, typer.Option(help="Active features a token and layer; default: measured on a small model, else assumed.")
     ] = None,
+    assume_tflops: Annotated[
+        float | None, typer.Option(help="Matrix-product rate of another machine (10^12 FLOP/s), in place of measuring this one.")
+    ] = None,
+    assume_memory: Annotated[str | None, typer.Option(help="Memory of that machine's device, e.g. 24GB.")] = None,
     format_name: FormatOption = None,
 ) -> None:
     """Say what `ingest` with the same flags would take, stage by stage: time, memory, rows, bytes. Runs nothing, loads no large weights.
@@ -175,12 +179,19 @@ def plan_command(
       atlas plan plan.toml --device cuda
       atlas plan --model ./Qwen3-4B --transcoders ./qwen3-4b-transcoders -b antonyms_qwen --layers 10-25 --device cuda \\
           --dtype bfloat16 --memory-budget 8GB
+      atlas plan plan.toml --device cuda --assume-tflops 60 --assume-memory 24GB
     """
     import pyarrow as pa
 
+    from atlas.errors import UsageError
     from ingest.estimate import estimate
+    from ingest.pipeline import parse_bytes
 
-    found = estimate(plan, atlas, active=active)
+    if assume_memory is not None and assume_tflops is None:
+        raise UsageError("--assume-memory speaks of another machine, whose rate is not given.", hint="Give --assume-tflops too.")
+    found = estimate(
+        plan, atlas, active=active, tflops=assume_tflops, device_memory=None if assume_memory is None else parse_bytes(assume_memory)
+    )
     for line in found.narration():
         say(line)
     print_table(pa.Table.from_pylist(found.rows()), format_name)

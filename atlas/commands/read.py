@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from atlas.commands.common import AtlasOption, FormatOption, OutOption, answer, find_atlas, parse_assignments, print_table, say
+from atlas.commands.common import AtlasOption, FormatOption, OutOption, answer, parse_assignments, print_table, say
 from atlas.errors import UsageError
+from atlas.find import find_atlas
 
 
 def register(app: typer.Typer) -> None:
@@ -135,4 +136,4 @@ def tui(
     """
     from tui.app import run
 
-    raise typer.Exit(run(find_atlas(path), replay=replay, journal=journal))
+    raise typer.Exit(run(path, replay=replay, journal=journal))

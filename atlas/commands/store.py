@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas.commands.common import AtlasOption, FormatOption, Progress, find_atlas, interruptible, print_table, progress_bars, say
+from atlas.commands.common import AtlasOption, FormatOption, Progress, interruptible, print_table, progress_bars, say
+from atlas.find import find_atlas
 from atlas.settings import KEEP_DAYS, KEEP_MANIFESTS
 
 if TYPE_CHECKING:

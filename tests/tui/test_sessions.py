@@ -174,19 +174,20 @@ def test_the_key_table_of_the_docs_is_generated() -> None:
 
 def test_an_atlas_that_cannot_be_opened_gives_one_sentence_and_a_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "none.atlas") == 4
-    assert capsys.readouterr().err.splitlines()[0] == f"there is no atlas at {tmp_path / 'none.atlas'}"
+    assert capsys.readouterr().err.splitlines()[0] == f"atlas: There is no atlas at {tmp_path / 'none.atlas'}."
 
 
 def test_the_atlas_in_this_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from atlas.errors import StoreError, UsageError
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATLAS", raising=False)
     with pytest.raises(StoreError, match="no atlas in this folder"):
         find(None)
     (tmp_path / "one.atlas").mkdir()
     assert find(None) == Path("one.atlas")
     (tmp_path / "two.atlas").mkdir()
-    with pytest.raises(UsageError, match="there are 2 atlases"):
+    with pytest.raises(UsageError, match="There are 2 atlases"):
         find(None)
     assert find(Path("two.atlas")) == Path("two.atlas")
 
