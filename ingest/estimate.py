@@ -112,6 +112,8 @@ class Estimate:
     free_device: int = 0
     free_host: int = 0
     free_disk: int = 0
+    elsewhere: bool = False
+    """Whether rates and memory of another machine were given."""
 
     def rows(self) -> list[dict[str, object]]:
         """Return a row a stage, and their sum (memory: the largest)."""
@@ -152,6 +154,12 @@ class Estimate:
             f"{amount.prompts:,} {what}, {amount.tokens:,} tokens ({how}); "
             f"{self.active:.0f} active features a token and layer ({self.active_from})"
         )
+        if self.elsewhere:
+            yield (
+                f"given, not measured: matrix products {rates.matmul / 1e12:,.1f} TFLOP/s; reading {size(rates.read)}/s, writing "
+                f"{size(rates.write)}/s, SHA-256 {size(rates.hashing)}/s are this machine's; host memory is not judged"
+            )
+            return
         layer = f"one decoder layer {1 / rates.layer:,.0f} tokens/s, " if rates.layer else "decoder layer from the matrix-product rate, "
         yield (
             f"measured here on {self.plan.device}: matrix products {rates.matmul / 1e9:,.1f} GFLOP/s, {layer}"
@@ -207,8 +215,17 @@ class Estimate:
         return "take fewer --layers at a time (a run each), a smaller --memory-budget, or a smaller --batch-size"
 
 
-def estimate(plan: Plan, folder: Path, *, active: int | None = None) -> Estimate:
+def estimate(
+    plan: Plan, folder: Path, *, active: int | None = None, tflops: float | None = None, device_memory: int | None = None
+) -> Estimate:
     """Estimate a plan whose atlas would stand in `folder`; takes a few seconds.
+
+    Args:
+        plan: what would run.
+        folder: where the atlas would stand; it need not be there.
+        active: active features a token and layer, where they are known.
+        tflops: matrix-product rate (10^12 FLOP/s) of another machine, in place of what is measured here.
+        device_memory: bytes of that machine's device; its host memory is not judged.
 
     Raises:
         InputError: model or transcoders are missing, or do not fit each other.
@@ -217,7 +234,7 @@ def estimate(plan: Plan, folder: Path, *, active: int | None = None) -> Estimate
     from ingest.model import DTYPES
     from ingest.pipeline import ONE_THREAD_BELOW
 
-    device = _device(plan)
+    device = _device(plan) if tflops is None else torch.device("cpu")
     config, shapes, model_path = _shapes(plan)
     amount = _corpus_amount(plan, config) if plan.corpus else _prompt_amount(plan, model_path)
     dtype = DTYPES[plan.dtype]
@@ -231,15 +248,20 @@ def estimate(plan: Plan, folder: Path, *, active: int | None = None) -> Estimate
     if device.type == "cpu" and shapes.d_model < ONE_THREAD_BELOW:
         torch.set_num_threads(1)  # as the pipeline does
     try:
-        if per_layer * shapes.item <= LARGE_LAYER:
+        if tflops is None and per_layer * shapes.item <= LARGE_LAYER:
             layer = layer_seconds(config, device, dtype, min(batch, max(1, 512 // length)) if device.type == "cpu" else batch, length)
-        matmul = matmul_rate(device, dtype, shapes.d_model, shapes.width)
+        matmul = matmul_rate(device, dtype, shapes.d_model, shapes.width) if tflops is None else 0.0
     finally:
         torch.set_num_threads(threads)
+    if tflops is not None:
+        matmul, layer = tflops * 1e12, None
     rates = Rates(matmul, layer, read, write, row_bytes, hashing)
     found = Estimate(plan, shapes, amount, rates, *_active(plan, shapes, active))
     found.stages = [STAGES[stage](found) for stage in plan.stages()]
+    found.elsewhere = tflops is not None
     found.free_device, found.free_host = free_memory(device), free_memory(torch.device("cpu"))
+    if found.elsewhere:
+        found.free_device, found.free_host = device_memory or 1 << 62, 1 << 62
     found.free_disk = shutil.disk_usage(existing).free
     return found
 

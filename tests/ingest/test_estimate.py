@@ -156,6 +156,16 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
         estimate(read_plan(device="cuda:63"), tmp_path)
 
 
+def test_another_machine_can_be_assumed(full_size: Plan, tmp_path: Path) -> None:
+    plan = replace(full_size, device="cuda")
+    slow, fast = (estimate(plan, tmp_path, tflops=tflops, device_memory=24_000_000_000) for tflops in (10, 100))
+    first, second = (next(stage for stage in found.stages if stage.stage == "interventions") for found in (slow, fast))
+    assert first.device_bytes == second.device_bytes
+    assert 9 < first.seconds / second.seconds < 10.1
+    assert slow.free_device == 24_000_000_000
+    assert "given, not measured: matrix products 10.0 TFLOP/s" in " ".join(slow.narration())
+
+
 def test_sizes_and_times_are_written_for_people() -> None:
     assert [size(n) for n in (12, 1500, 838_860_800, 6e10, 2e12)] == ["12B", "1.5kB", "839MB", "60.0GB", "2.0TB"]
     assert [duration(n) for n in (3, 600, 7200, 1e6)] == ["3 s", "10 min", "2.0 h", "11.6 d"]
