@@ -33,8 +33,8 @@ def train(
 
     \b
     Examples:
-      atlas tiny train /tmp/tiny
-      atlas tiny train /tmp/control --variant control --seed 3
+      atlas tiny train tiny
+      atlas tiny train control --variant control --seed 3
     """
     from ingest.tiny.train import train as train_tiny
 
