@@ -282,7 +282,7 @@ def community_language(figure: Any, columns: Columns) -> None:
 def faithfulness(figure: Any, columns: Columns) -> None:
     """Draw f against the share of nodes kept, with the whole model (1), nothing (0) and the random circuits."""
     axes = figure.subplots()
-    series = list(_series(columns, "circuit", "language", "split", "reference", "error_mode"))
+    series = list(_series(columns, "name" if "name" in columns else "circuit", "language", "split", "reference", "error_mode"))
     for number, (label, rows) in enumerate(series[:MOST_LINES]):
         ordered = _sorted(rows, columns["share_kept"])
         x = [columns["share_kept"][row] for row in ordered]
@@ -301,7 +301,7 @@ def faithfulness(figure: Any, columns: Columns) -> None:
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of nodes kept")
     axes.set_ylabel("faithfulness")
-    _legend(figure, axes, columns=2)
+    _legend(figure, axes, columns=1 if figure.get_figwidth() < NARROW else 3)
 
 
 def attribution_graph(figure: Any, columns: Columns) -> None:

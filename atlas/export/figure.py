@@ -145,6 +145,7 @@ FIGURES: dict[str, FigureKind] = {
         {"share_kept": "share of nodes kept", "faithfulness": "f at this share"},
         {
             "circuit": "one line a circuit",
+            "name": "its name",
             "reference": "and reference",
             "error_mode": "and treatment of the error",
             "control_mean": "random circuits",

@@ -24,6 +24,7 @@ from atlas.catalogue import utc_now
 from atlas.errors import UsageError
 from atlas.export.cells import escape_latex, text
 from atlas.export.dictionary import data_dictionary
+from atlas.export.drawing import n_panels
 from atlas.export.figure import FIGURES, write_figure
 from atlas.export.latex import PREAMBLE
 from atlas.export.provenance import Provenance
@@ -196,9 +197,15 @@ def printable(result: pa.Table) -> tuple[pa.Table, str]:
 
 def _upright(row: pa.Table) -> pa.Table:
     """Return one row of many columns as a table of two: what, value."""
-    values = [f"{value:.4g}" if isinstance(value, float) else text(value) for value in row.to_pylist()[0].values()]
+    values = [_rounded(value) for value in row.to_pylist()[0].values()]
     names = [name.replace("_", " ") for name in row.column_names]
     return pa.table({"column": names, "value": [value if len(value) <= 2 * MAX_TEXT else _cut(value) for value in values]})
+
+
+def _rounded(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(item, float) for item in value):
+        return ", ".join(f"{item:.4g}" for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else text(value)
 
 
 def _cut(value: str) -> str:
@@ -232,7 +239,8 @@ def _write_figure(
         return
     try:
         result = figure_rows(kind, answers[name])
-        width = "page" if kind in PAGE_WIDE else "column"
+        panels = n_panels(result.to_pydict()) if kind == "layer_profile" else 1
+        width = "page" if kind in PAGE_WIDE or panels > 1 else "column"
         provenance = _provenance(base, questions[name], run)
         contents.files += write_figure(kind, result, root / "figures" / f"{kind}.pdf", width=width, provenance=provenance)
         contents.figures.append(kind)

@@ -10,6 +10,7 @@
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
 -- columns:
 --   circuit | integer | - | circuit
+--   name | varchar | - | its name
 --   language | varchar | - | language, or all
 --   split | varchar | - | split, or all
 --   reference | varchar | - | reference values of non-members
@@ -43,17 +44,19 @@ stepped as (
     from curve
 )
 select
-    circuit,
-    language,
-    split,
-    reference,
-    error_mode,
-    x as share_kept,
-    value as faithfulness,
-    control_mean,
-    control_high,
-    sum(width * (value + before) / 2) over (partition by circuit, language, split, reference, error_mode) as cpr,
-    sum(width * (abs(1 - value) + abs(1 - before)) / 2)
-        over (partition by circuit, language, split, reference, error_mode) as cmd
-from stepped
-order by circuit, language, split, reference, error_mode, share_kept;
+    s.circuit,
+    c.name,
+    s.language,
+    s.split,
+    s.reference,
+    s.error_mode,
+    s.x as share_kept,
+    s.value as faithfulness,
+    s.control_mean,
+    s.control_high,
+    sum(s.width * (s.value + s.before) / 2) over (partition by s.circuit, s.language, s.split, s.reference, s.error_mode) as cpr,
+    sum(s.width * (abs(1 - s.value) + abs(1 - s.before)) / 2)
+        over (partition by s.circuit, s.language, s.split, s.reference, s.error_mode) as cmd
+from stepped s
+left join circuit c on c.run_id = $run and c.circuit = s.circuit
+order by s.circuit, s.language, s.split, s.reference, s.error_mode, share_kept;
