@@ -1,0 +1,48 @@
+"""`atlas claims check` on the thesis: every figure of its NUMBERS.md with a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from queries.claims import claims_files, read_claims
+from tests.atlas.commands.conftest import Atlas
+
+
+def test_every_claim_of_the_thesis_has_the_verdict_that_the_file_expects(run: Atlas, thesis_atlas: Path) -> None:
+    claims = [claim for path in claims_files() for claim in read_claims(path)]
+    said = run("claims", "check", "--atlas", thesis_atlas)
+    assert {row["claim"]: row["verdict"] for row in said.rows} == {claim.id: claim.expected for claim in claims}
+    assert "reproduced" in said.err
+    assert "where the file expects" not in said.err
+    edges = next(row for row in said.rows if row["claim"] == "text-star-edges")
+    assert (edges["published"], edges["recomputed"], edges["verdict"]) == ("273", "276", "contradicted")
+
+
+def test_claims_are_shown_by_verdict(run: Atlas, thesis_atlas: Path) -> None:
+    said = run("claims", "check", "--verdict", "contradicted", "--atlas", thesis_atlas)
+    assert {row["verdict"] for row in said.rows} == {"contradicted"}
+    assert "No verdict 'wrong'" in run("claims", "check", "--verdict", "wrong", "--atlas", thesis_atlas, code=2).err
+
+
+def test_a_claims_file_of_ones_own(run: Atlas, demo_atlas: Path, tmp_path: Path) -> None:
+    text = """
+        [[claim]]
+        id = "two-languages"
+        statement = "The prompts are in two languages."
+        source = "a text"
+        published = 3
+        run = "bilingual"
+        query = "languages/language_profile"
+        column = "layer"
+        reduce = "distinct"
+        expected = "reproduced"
+    """
+    (tmp_path / "own.toml").write_text(text)
+    said = run("claims", "check", "own.toml", "-a", demo_atlas)
+    (row,) = said.rows
+    assert (row["verdict"], row["published"]) == ("contradicted", "3")
+    assert "two-languages: contradicted, where the file expects reproduced" in said.err
+
+
+def test_claims_without_their_run_are_refused(run: Atlas, demo_atlas: Path) -> None:
+    assert "no claim speaks of a run of this atlas" in run("claims", "check", "-a", demo_atlas, code=3).err
