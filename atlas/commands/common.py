@@ -6,6 +6,7 @@ stdout carries data and nothing else; narration, progress and errors go to stder
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,32 +140,55 @@ def cell(value: Any) -> str:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Show one bar a stage on stderr; plain lines where stderr is no terminal."""
+    """Show one bar a stage on stderr, with its rate and the time left; plain lines where stderr is no terminal. A total of 0 is unknown."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        seen: set[str] = set()
-
-        def line(stage: str, done: int, total: int) -> None:
-            if stage not in seen and done >= total:
-                seen.add(stage)
-                say(f"{stage}: {total:,} done")
-
-        yield line
+        yield ProgressLines()
         return
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]:>11}")
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
     with Bars(*columns, console=console) as bars:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(stage, total=total or None, rate="")
+            speed = bars.tasks[bars.task_ids.index(tasks[stage])].speed
+            bars.update(tasks[stage], completed=done, total=total or None, rate=f"{speed:,.1f}/s" if speed else "")
 
         yield update
+
+
+class ProgressLines:
+    """Progress for a log: a line when a stage is done, and one every half minute with its rate and the time left."""
+
+    EVERY = 30.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.started: dict[str, float] = {}
+        self.said: dict[str, float] = {}
+        self.finished: set[str] = set()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Take note of `done` of `total` (0: unknown) and print what is due."""
+        now = self.clock()
+        started = self.started.setdefault(stage, now)
+        if total and done >= total:
+            if stage not in self.finished:
+                self.finished.add(stage)
+                say(f"{stage}: {total:,} done")
+            return
+        if now - self.said.get(stage, started) < self.EVERY:
+            return
+        self.said[stage] = now
+        rate = done / (now - started)
+        left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
+        say(f"{stage}: {done:,}{f' of {total:,}' if total else ''}, {rate:,.1f}/s{left}")
 
 
 @contextmanager
