@@ -389,6 +389,9 @@ def _place_nodes(nodes: Mapping[Any, Mapping[str, Any]], edges: Sequence[tuple[A
         width = 1.0 / max(1, len(positions))
         centre = 0.5 if position is None else (positions.index(position) + 0.5) * width
         spread = 0.96 if position is None else 0.82 * width
+        if position is None and level >= 0 and not math.isinf(level) and len(cells[cell]) < 4:
+            # Layers of few nodes are moved against each other (golden ratio): edges through several layers do not hide each other.
+            centre, spread = centre + 0.4 * ((0.618 * levels.index(level)) % 1 - 0.5), 0.6
         for number, name in enumerate(cells[cell]):
             places[name] = (centre + spread * ((number + 0.5) / len(cells[cell]) - 0.5), float(levels.index(level)))
 
