@@ -281,30 +281,14 @@ def _device(plan: Plan) -> torch.device:
 
 
 def _shapes(plan: Plan) -> tuple[Any, Shapes, Path]:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    from ingest.adapters import adapter_for
+    from ingest.fit import check_fit
     from ingest.model import DTYPES
-    from ingest.transcoder import TranscoderSet
 
     model_path, set_path = _local(plan.model, "model"), _local(plan.transcoders, "transcoders")
-    if not (model_path / "config.json").exists():
-        raise InputError(f"{model_path.name} has no config.json", hint="give the directory of a model saved by transformers")
-    config = AutoConfig.from_pretrained(str(model_path))
-    adapter_for(config.model_type)
+    config, opened = check_fit(model_path, set_path, plan.layers, dtype=plan.dtype)
     text = config.get_text_config()
-    opened = TranscoderSet.open(set_path, dtype=plan.dtype)
-    if opened.d_model != text.hidden_size:
-        raise InputError(
-            f"transcoders {opened.name} have d_model {opened.d_model}, the model {model_path.name} has {text.hidden_size}",
-            hint="give the transcoders that were trained on this model",
-        )
-    opened.require(plan.layers)
-    if opened.layers[-1] >= text.num_hidden_layers:
-        raise InputError(
-            f"transcoders {opened.name} have a layer {opened.layers[-1]}, the model {model_path.name} has {text.num_hidden_layers} layers",
-            hint="give the transcoders that were trained on this model",
-        )
     with torch.device("meta"):
         module = AutoModelForCausalLM.from_config(config)
     parameters = sum(parameter.numel() for parameter in module.parameters())

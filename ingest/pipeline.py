@@ -133,9 +133,11 @@ def run_plan(
         StoreError: the atlas cannot be written.
     """
     from ingest.corpus_source import corpus_hash
+    from ingest.fit import check_fit
     from ingest.stages import STAGE_FUNCTIONS
 
     sources = {"model": resolve_source(plan.model, "model"), "transcoders": resolve_source(plan.transcoders, "transcoders")}
+    check_fit(sources["model"].path, sources["transcoders"].path, plan.layers)
     prompts = PromptSet((), (), ()) if plan.corpus else tokenised(plan, sources["model"])
     atlas = Atlas.create(folder)
     hashes = {

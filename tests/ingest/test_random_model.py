@@ -156,10 +156,17 @@ def test_a_model_without_a_tokenizer_is_named(plan: Plan, tmp_path: Path) -> Non
         run_plan(tmp_path / "a.atlas", short(plan, model=str(model)))
 
 
-def test_transcoders_of_another_width_are_named(plan: Plan, tmp_path: Path) -> None:
-    transcoders = write_transcoders(tmp_path / "wide", d_model=32)
+def test_transcoders_that_do_not_fit_are_named_before_the_model_loads(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.model, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    wide = write_transcoders(tmp_path / "wide", d_model=32)
     with pytest.raises(InputError, match="have d_model 32, the model model has 64"):
-        run_plan(tmp_path / "a.atlas", short(plan, transcoders=str(transcoders)))
+        run_plan(tmp_path / "a.atlas", short(plan, transcoders=str(wide)))
+    deep = write_transcoders(tmp_path / "deep", layers=4)
+    with pytest.raises(InputError, match="have a layer 3, the model model has 3 layers"):
+        run_plan(tmp_path / "a.atlas", short(plan, transcoders=str(deep)))
+    with pytest.raises(InputError, match="have no layer 7"):
+        run_plan(tmp_path / "a.atlas", short(plan, layers=(1, 7)))
+    assert not (tmp_path / "a.atlas").exists()
 
 
 def test_batches_halve_when_memory_runs_out(
