@@ -352,8 +352,9 @@ def smallest_detectable_effect(n_clusters: int, *, sd: float = 1.0, alpha: float
     critical = float(special.stdtrit(degrees, 1 - alpha / 2))
 
     def shortfall(noncentrality: float) -> float:
-        both_tails = reference.nct.sf(critical, degrees, noncentrality) + reference.nct.cdf(-critical, degrees, noncentrality)
-        return float(both_tails) - power
+        # SciPy's far tail is NaN at some arguments where it is below 1e-15.
+        far = np.nan_to_num(reference.nct.cdf(-critical, degrees, noncentrality))
+        return float(reference.nct.sf(critical, degrees, noncentrality) + far) - power
 
     high = critical + 1.0
     while shortfall(high) < 0:

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,9 +122,12 @@ def run_plan(
     *,
     again: bool = False,
     progress: Progress | None = None,
+    narrate: Callable[[str], None] | None = None,
     before_finish: Callable[[], object] | None = None,
 ) -> Outcome:
-    """Do what a plan says and what is not done yet; `before_finish` is called before the run becomes visible.
+    """Do what a plan says and what is not done yet.
+
+    `narrate` is told, before anything is computed, what the plan can show; `before_finish` is called before the run becomes visible.
 
     Raises:
         InputError: model, transcoders or behaviours are missing or do not fit.
@@ -151,6 +154,9 @@ def run_plan(
             return Outcome(writer.run_id, was_complete=True)
         workshop = Workshop(plan, sources, prompts, writer, progress)
         stages = plan.stages()
+        if narrate is not None and "interventions" in stages:
+            for line in design_lines(plan, prompts):
+                narrate(line)
         for number, stage in enumerate(stages):
             if not writer.is_done(stage):
                 tables = dict(STAGE_FUNCTIONS[stage](workshop))
@@ -163,6 +169,19 @@ def run_plan(
         writer.finish(run_row(workshop), shards=stages)
         shutil.rmtree(workshop.scratch, ignore_errors=True)
         return Outcome(writer.run_id, was_complete=False)
+
+
+def design_lines(plan: Plan, prompts: PromptSet) -> Iterator[str]:
+    """Say for each behaviour what the plan's held-out concepts and controls can show: smallest p, smallest detectable effect."""
+    from atlas.stats import describe_design
+    from ingest.interventions import choose_prompts
+
+    for behaviour in prompts.behaviours:
+        own = choose_prompts([prompt for prompt in prompts.prompts if prompt.behaviour == behaviour.name], plan.edited_prompts, plan.seed)
+        held_out = [prompt for prompt in own if prompt.split != "train"]
+        clusters = {prompt.cluster for prompt in held_out or own}
+        kind = "held-out" if held_out else "train (none are held out)"
+        yield f"{behaviour.name}: {len(held_out or own)} {kind} prompts; " + "; ".join(describe_design(len(clusters), plan.control_draws))
 
 
 def tokenised(plan: Plan, source: Source) -> PromptSet:

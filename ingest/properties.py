@@ -72,7 +72,8 @@ def directionality(scene: Scene, singles: Singles, features: Sequence[FeatureKey
     null = np.take_along_axis(matrix.T, pick, axis=0).mean(1)
     bound = stats.cluster_t(np.array(right), np.array(clusters))
     note = f"{len(features)} strongest features on train prompts; share of their exact single ablations with the predicted sign"
-    return [_row("directionality", bound, **_against(float(bound.mean), null, "greater"), note=note)]
+    split = battery.split_of(scene, battery.test_prompts(scene))
+    return [{**_row("directionality", bound, **_against(float(bound.mean), null, "greater"), note=note), "split": split}]
 
 
 def persistence(scene: Scene, singles: Singles, features: Sequence[FeatureKey]) -> Rows:
@@ -120,8 +121,9 @@ def _correlation(
         known = (counts[0] > 0) & (counts[1] > 0)
         if known.sum() >= 5:
             boot.append(_spearman((a.sums @ weights)[known] / counts[0][known], (b.sums @ weights)[known] / counts[1][known]))
+    ranks = rankdata(a.mean), rankdata(b.mean)  # ranks of exchanged values are exchanged ranks
     null = stats.permutation_null(
-        lambda order: np.asarray(_spearman(a.mean, b.mean[order])), np.arange(len(layers)), within=layers, draws=DRAWS
+        lambda order: np.asarray(_correlated(ranks[0], ranks[1][order])), np.arange(len(layers)), within=layers, draws=DRAWS
     )
     low, high = stats.quantile_band(boot) if len(boot) >= 100 else (np.nan, np.nan)
     return {
@@ -195,7 +197,8 @@ def _replaceability_rows(scene: Scene, item: Measured, controls: Sequence[Measur
     ):
         bound = stats.pigeonhole_bootstrap(values, source, target, seed=scene.config.seed)
         note = f"features shared by {from_language} and {language}, injected from {from_language}; interval over source and target concepts"
-        yield {**_row(name, bound, **_against(float(values.mean()), np.array(null), "greater"), note=note), "language": language}
+        against = _against(float(values.mean()), np.array(null), "greater")
+        yield {**_row(name, bound, **against, note=note), "language": language, "split": battery.split_of(scene, item.job.prompts)}
 
 
 # ---- shared -----------------------------------------------------------------------------------------------------
@@ -222,14 +225,15 @@ def _effect_matrix(singles: Singles, features: Sequence[FeatureKey], n_prompts: 
 
 
 def _spearman(a: Doubles, b: Doubles) -> float:
-    ranks = rankdata(a), rankdata(b)
-    if ranks[0].std() == 0 or ranks[1].std() == 0:
-        return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return _correlated(rankdata(a), rankdata(b))
+
+
+def _correlated(a: Doubles, b: Doubles) -> float:
+    return 0.0 if a.std() == 0 or b.std() == 0 else float(np.corrcoef(a, b)[0, 1])
 
 
 def _plain(name: str) -> dict[str, Any]:
-    return {"subject": "behaviour", "property": name, "language": "all", "split": "held_out"}
+    return {"subject": "behaviour", "property": name, "language": "all", "split": "all"}
 
 
 def _nothing(name: str, why: str) -> dict[str, Any]:

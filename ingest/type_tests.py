@@ -4,12 +4,15 @@ In: a `Scene` over all positions, pairs of prompts. Out: one row of evaluation p
 
 1. Hidden-state transfer: patching the middle layers from a prompt with another answer gives that answer; from a prompt with the same
    answer on another surface it changes little. value: rise of the source's answer; control: |margin change| of the same answer.
-2. Candidate-set filtering: ablating what supports the winner promotes another candidate while the candidates' mass stays. value: rise of
-   the best other candidate's log-probability; note: change of log mass, and how often candidates stand high half-way up.
+2. Candidate-set filtering: candidates stand high half-way up; ablating what supports the winner promotes another candidate, more than it
+   promotes other likely tokens, while the candidates' mass stays. value: rise of the best other candidate's log-probability; control: the
+   same of the strongest tokens that are no candidates (whatever loses probability gives it to something).
 3. Abstract mapping: operand and language can be swapped independently. value: the smaller of the two rises. The operation is not swapped:
    that needs a second behaviour over the same operands.
 4. Gated decision: one fixed set of features flips the decision between the prompts of a pair, both ways, while margins among other answers
    stay. value: the smaller share of flips of the two directions; control: matched random sets.
+
+The column split says which prompts a row rests on: `train` where a behaviour has no held-out prompt that a test can use.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from atlas import stats
 from ingest.controls import draw_sets
@@ -29,7 +33,7 @@ from ingest.intervene.battery import InterventionConfig, Scene
 from ingest.intervene.clean import clean_pass
 from ingest.intervene.edits import Edits, Integers, concatenate
 from ingest.intervene.engine import Outcomes
-from ingest.intervene.rules import FeatureKey, Intervention, build_edits, corresponding
+from ingest.intervene.rules import FeatureKey, Intervention, Sets, build_edits, corresponding
 from ingest.prompts import PromptPair
 
 Rows = list[dict[str, Any]]
@@ -40,8 +44,13 @@ SAME_SHARE = 0.25
 MASS_BOUND = float(np.log(2))
 """Candidate mass stays if it is not halved."""
 MAX_PAIRS = 120
+OTHER_TOKENS = 5
+"""Strongest tokens that are no candidates, beside the candidates."""
+HALF_WAY = 0.5
+"""Candidates stand high half-way up on more than this share of prompts."""
 GATE_FEATURES = 20
 GATE_PAIRS = 40
+CONTROL_PAIRS = 32
 
 
 def type_rows(scene: Scene, pairs: Sequence[PromptPair], config: InterventionConfig) -> Rows:
@@ -54,7 +63,7 @@ def type_rows(scene: Scene, pairs: Sequence[PromptPair], config: InterventionCon
     )
     rows = []
     for name, test in tests:
-        common = {"subject": "type", "property": "type_test", "computation_type": name, "language": "all", "split": "held_out"}
+        common = {"subject": "type", "property": "type_test", "computation_type": name, "language": "all", "split": "all"}
         rows.append({**common, **test()})
     return rows
 
@@ -77,55 +86,78 @@ def hidden_state_transfer(scene: Scene) -> dict[str, Any]:
         f"patch of layers {layers[0]} to {layers[-1]} from the operand on; control: |margin change| by a prompt with the same answer, "
         f"{len(same)} pairs; for: rise above 0 and control below {SAME_SHARE:g} of it"
     )
-    return {**_figures(bound), **_control(control), "supports": supports, "note": note}
+    split = _split(scene, [*other, *same])
+    return {**_figures(bound), **_control(control), "split": split, "supports": supports, "note": note}
 
 
 # ---- 2 ----------------------------------------------------------------------------------------------------------
 
 
 def candidate_set_filtering(scene: Scene) -> dict[str, Any]:
-    """Ablate each concept's supporting features on held-out prompts and watch the other candidates."""
-    sets = battery.concept_sets(scene)
-    prompts = battery.prompts_of_sets(scene, sets)[:MAX_PAIRS]
+    """Ablate what supports the winner on held-out prompts and watch the other candidates, beside tokens that are none."""
+    sets, whose = _winner_sets(scene)
+    prompts = battery.prompts_of_sets(scene, sets)
     if not len(prompts):
-        return _not_measured("no prompt of a concept with train prompts")
-    none = np.full(len(prompts), -1, dtype=np.int64)
+        return _not_measured("no feature supports the answer on train prompts")
+    rows = _spread(scene, [(p, -1) for p in prompts.tolist()], MAX_PAIRS)
+    prompts, none = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
     edits = build_edits(scene.engine, scene.clean, Intervention("winner", "zero", sets, positions="all"), prompts, none)
-    width = max(1 + len(scene.engine.prompts[p].contrasts) for p in prompts.tolist())
-    tokens = np.full((len(prompts), width), -1, dtype=np.int64)
-    for row, p in enumerate(prompts.tolist()):
-        answers = [scene.engine.prompts[p].correct.token_id, *(answer.token_id for answer in scene.engine.prompts[p].contrasts)]
-        tokens[row, : len(answers)] = answers
-    got = scene.engine.run(edits, tokens=tokens)
-    before, after = (np.where(tokens >= 0, x.astype(np.float64), -np.inf) for x in (got.logprob_before, got.logprob_after))
-    best = before[:, 1:].argmax(1) + 1
-    promoted = after[np.arange(len(best)), best] - before[np.arange(len(best)), best]
-    winner = after[:, 0] - before[:, 0]
-    mass = np.logaddexp.reduce(after, axis=1) - np.logaddexp.reduce(before, axis=1)
-    rows = [(int(p), -1) for p in prompts]
-    bound, mass_bound, lost = (_over_clusters(scene, rows, values) for values in (promoted, mass, winner))
-    high = candidates_half_way(scene, prompts, tokens)
-    supports = _above(bound, 0.0) and float(mass_bound.low) > -MASS_BOUND and float(lost.mean) < 0
-    note = (
-        f"winner's log-probability {float(lost.mean):+.2f}, log mass of candidates {float(mass_bound.mean):+.2f} "
-        f"[{float(mass_bound.low):+.2f}, {float(mass_bound.high):+.2f}]; on {high:.0%} of prompts both stand in the top 5 % of tokens "
-        "half-way up; for: rise above 0, winner falls, mass not halved"
+    candidates, others, high = _candidates(scene, prompts)
+    width = candidates.shape[1]
+    got = scene.engine.run(edits, tokens=np.concatenate([candidates, others], axis=1))
+    before, after = got.logprob_before.astype(np.float64), got.logprob_after.astype(np.float64)
+    known = candidates >= 0
+    low, left = np.where(known, before[:, :width], -np.inf), np.where(known, after[:, :width], -np.inf)
+    each, best = np.arange(len(rows)), low[:, 1:].argmax(1) + 1
+    rise, rest = (left - np.where(known, low, 0.0))[each, best], (after - before)[:, width:].mean(1)
+    mass = np.logaddexp.reduce(left, axis=1) - np.logaddexp.reduce(low, axis=1)
+    promoted, control, beyond, mass_bound, lost = (
+        _over_clusters(scene, rows, values) for values in (rise, rest, rise - rest, mass, left[:, 0] - low[:, 0])
     )
-    return {**_figures(bound), "supports": supports, "note": note}
+    share = float(high.mean())
+    supports = _above(beyond, 0.0) and float(mass_bound.low) > -MASS_BOUND and float(lost.mean) < 0 and share > HALF_WAY
+    note = (
+        f"{whose} ablated: winner's log-probability {float(lost.mean):+.2f}, log mass of candidates {float(mass_bound.mean):+.2f} "
+        f"[{float(mass_bound.low):+.2f}, {float(mass_bound.high):+.2f}]; rise beyond that of the {OTHER_TOKENS} strongest other tokens "
+        f"{float(beyond.mean):+.2f} [{float(beyond.low):+.2f}, {float(beyond.high):+.2f}]; on {share:.0%} of prompts two candidates stand "
+        "in the top 5 % of tokens half-way up; for: rise beyond other tokens above 0, winner falls, mass not halved, more than half high"
+    )
+    return {**_figures(promoted), **_control(control), "split": _split(scene, rows), "supports": supports, "note": note}
 
 
-def candidates_half_way(scene: Scene, prompts: Integers, tokens: Integers) -> float:
-    """Return the share of prompts whose two best candidates are in the top 5 % of tokens at the middle layer, by the logit lens."""
-    model = scene.engine.model
-    clean = clean_pass(model, [scene.engine.prompts[p].token_ids for p in prompts.tolist()])
+def _winner_sets(scene: Scene) -> tuple[Sets, str]:
+    """Return each concept's supporting features; the behaviour's where no held-out prompt is of a concept with train prompts."""
+    sets = battery.concept_sets(scene)
+    held_out = {scene.engine.prompts[p].concept for p in battery.test_prompts(scene).tolist()}
+    if held_out & {*sets}:
+        return sets, f"top {scene.config.top_features} of each concept"
+    features = battery.strongest(scene, scene.train, scene.config.top_features, signed=True)
+    return ({None: features} if features else {}), f"top {len(features)} of the behaviour (held-out concepts have no train prompts)"
+
+
+def _candidates(scene: Scene, prompts: Integers) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+    """Return the candidates' tokens (P, A), -1 for none; the strongest others (P, OTHER_TOKENS); who has two high half-way (P,).
+
+    Half-way is the residual stream into the middle layer, read by the final norm and the unembedding (logit lens); high is the top 5 %.
+    """
+    engine, model = scene.engine, scene.engine.model
+    own = [engine.prompts[p] for p in prompts.tolist()]
+    tokens = np.full((len(own), 1 + max(len(prompt.contrasts) for prompt in own)), -1, dtype=np.int64)
+    for row, prompt in enumerate(own):
+        answers = [prompt.correct.token_id, *(answer.token_id for answer in prompt.contrasts)]
+        tokens[row, : len(answers)] = answers
+    clean = clean_pass(model, [prompt.token_ids for prompt in own])
+    final = model.logits(clean.captured.final[:, -1]).cpu().numpy()
+    for row, prompt in enumerate(own):
+        final[row, [answer.token_id for answer in prompt.answers]] = -np.inf
+    others = np.argsort(-final, axis=1, kind="stable")[:, :OTHER_TOKENS].astype(np.int64)
     hidden = clean.residual[model.n_layers // 2][:, -1]
     centred = hidden - hidden.mean(-1, keepdim=True) if model.final_norm.centred else hidden
     r = torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-6)
     logits = model.logits(model.final_norm.forward(hidden, r, bias=True)).cpu().numpy()
     known = np.where(tokens >= 0, np.take_along_axis(logits, np.maximum(tokens, 0), axis=1), -np.inf)
-    bound = np.quantile(logits, 0.95, axis=1)
-    second = np.sort(known, axis=1)[:, -2] if known.shape[1] > 1 else known[:, 0]
-    return float((second > bound).mean())
+    high = np.sort(known, axis=1)[:, -2] > np.quantile(logits, 0.95, axis=1)
+    return tokens, others, high
 
 
 # ---- 3 ----------------------------------------------------------------------------------------------------------
@@ -148,7 +180,7 @@ def abstract_mapping(scene: Scene, pairs: Sequence[PromptPair]) -> dict[str, Any
         f"operand swapped at its own tokens: source's answer rises by {float(by_operand.mean):.2f}; everything around it swapped from the "
         f"translation: the translated answer rises by {float(by_language.mean):.2f}; the operation is not swapped; for: both above 0"
     )
-    return {**_figures(smaller), "supports": supports, "note": note}
+    return {**_figures(smaller), "split": _split(scene, [*operand, *translated]), "supports": supports, "note": note}
 
 
 # ---- 4 ----------------------------------------------------------------------------------------------------------
@@ -164,14 +196,14 @@ def gated_decision(scene: Scene, pairs: Sequence[PromptPair], config: Interventi
     if not train:
         return _not_measured("no pair of train prompts")
     gate = gate_features(scene, train, GATE_FEATURES)
-    tested = tested[:MAX_PAIRS]
+    tested = _spread(scene, tested, MAX_PAIRS)
     flipped, other = _flips(scene, tested, gate)
-    first = np.array([scene.engine.prompts[p].variant or "" for p, _ in tested])
-    directions = [flipped[first == name] for name in dict.fromkeys(first.tolist())] if minimal else [flipped]
-    worst = int(np.argmin([values.mean() for values in directions]))
-    chosen = [pair for pair, name in zip(tested, first, strict=True) if not minimal or name == list(dict.fromkeys(first.tolist()))[worst]]
-    bound = _over_clusters(scene, chosen, directions[worst])
-    null = _gate_controls(scene, tested, gate, config)
+    direction = _directions(scene, tested, bool(minimal))
+    n_directions = int(direction.max()) + 1
+    worst = min(range(n_directions), key=lambda number: float(flipped[direction == number].mean()))
+    chosen = [pair for pair, number in zip(tested, direction.tolist(), strict=True) if number == worst]
+    bound = _over_clusters(scene, chosen, flipped[direction == worst])
+    null = _gate_controls(scene, _spread(scene, tested, CONTROL_PAIRS), gate, bool(minimal), config)
     figures = _figures(bound)
     if len(null):
         low, high = stats.quantile_band(null)
@@ -180,10 +212,17 @@ def gated_decision(scene: Scene, pairs: Sequence[PromptPair], config: Interventi
         bool(bound.mean > 0.5) and bool(minimal) and (not len(null) or float(bound.mean) > float(np.quantile(null, 0.975))) and other < 1.0
     )
     note = (
-        f"one set of {len(gate)} features patched between {kind}, {len(directions)} direction(s); margins among other answers move by "
+        f"one set of {len(gate)} features patched between {kind}, {n_directions} direction(s); margins among other answers move by "
         f"{other:.2f} on average; for: minimal pairs, more than half flip each way, more than controls, other margins move by less than 1"
     )
-    return {**figures, "supports": supports, "note": note}
+    return {**figures, "split": _split(scene, tested), "supports": supports, "note": note}
+
+
+def _directions(scene: Scene, pairs: Pairs, minimal: bool) -> Integers:
+    """Return the direction (rows,) of each pair: the variant that is turned into another; 0 where pairs are not minimal."""
+    names = [(scene.engine.prompts[p].variant or "") if minimal else "" for p, _ in pairs]
+    order = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([order[name] for name in names], dtype=np.int64)
 
 
 def gate_features(scene: Scene, pairs: Pairs, n: int) -> tuple[FeatureKey, ...]:
@@ -191,7 +230,7 @@ def gate_features(scene: Scene, pairs: Pairs, n: int) -> tuple[FeatureKey, ...]:
 
     Candidates are the 8 n largest by |change x slope|; each is then patched exactly, since a saturated feature has next to no slope.
     """
-    few = pairs[:: max(1, len(pairs) // GATE_PAIRS)][:GATE_PAIRS]
+    few = _spread(scene, pairs, GATE_PAIRS)
     edits, _ = _full_edits(scene, few, scene.engine.transcoders.layers, "all")
     prompt = edits.prompt[edits.row]
     change = edits.value - scene.clean.values(edits.layer, prompt, edits.position, edits.feature)
@@ -232,18 +271,20 @@ def _flips(scene: Scene, pairs: Pairs, features: tuple[FeatureKey, ...]) -> tupl
     return flipped, float(np.mean(moved)) if moved else 0.0
 
 
-def _gate_controls(scene: Scene, pairs: Pairs, gate: tuple[FeatureKey, ...], config: InterventionConfig) -> Doubles:
+def _gate_controls(scene: Scene, pairs: Pairs, gate: tuple[FeatureKey, ...], minimal: bool, config: InterventionConfig) -> Doubles:
+    """Return (draws,) the smaller share of flips of the directions, for matched random sets."""
     pools = scene.places.pools(gate, scene.train, config.matching)
     if not any(pool.candidates for pool in pools.values()):
         return np.zeros(0)
-    few = pairs[:: max(1, len(pairs) // 30)]
     draws = draw_sets(gate, pools, config.control_draws, config.seed)
-    prompts, sources = (np.array(column, dtype=np.int64) for column in zip(*few, strict=True))
+    prompts, sources = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
     works = [Intervention("gate control", "patch", {None: chosen}, positions="all") for chosen in draws.sets]
     joined = concatenate([build_edits(scene.engine, scene.clean, work, prompts, sources) for work in works])
-    answers = np.array([[scene.engine.prompts[p].correct.token_id, scene.engine.prompts[s].correct.token_id] for p, s in few])
+    answers = np.array([[scene.engine.prompts[p].correct.token_id, scene.engine.prompts[s].correct.token_id] for p, s in pairs])
     got = scene.engine.run(joined, tokens=np.tile(answers, (len(works), 1)))
-    shares: Doubles = (got.logit_after[:, 1] > got.logit_after[:, 0]).reshape(len(works), len(few)).mean(1)
+    flipped = (got.logit_after[:, 1] > got.logit_after[:, 0]).reshape(len(works), len(pairs))
+    direction = _directions(scene, pairs, minimal)
+    shares: Doubles = np.min([flipped[:, direction == number].mean(1) for number in np.unique(direction)], axis=0)
     return shares
 
 
@@ -314,7 +355,10 @@ def _middle(scene: Scene) -> tuple[int, ...]:
 
 
 def _sources(scene: Scene, *, same_answer: bool, held_out: bool | None = True) -> Pairs:
-    """Pair held-out prompts with another surface: the next cluster's prompt, or one with the same correct token."""
+    """Pair held-out prompts with the next of another cluster and answer in the same words, or of the same answer on another surface.
+
+    Another answer of the same variant is taken where there is one, else (agreement, gates) of another variant.
+    """
     prompts = scene.engine.prompts
     tested = battery.test_prompts(scene).tolist() if held_out else list(range(len(prompts)))
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -325,17 +369,33 @@ def _sources(scene: Scene, *, same_answer: bool, held_out: bool | None = True) -
         own = prompts[i]
         group = groups[own.language, "" if same_answer else own.template]
         start = group.index(i)
-        for j in group[start + 1 :] + group[:start]:
-            other = prompts[j]
-            alike = other.correct.token_id == own.correct.token_id
-            if same_answer:
-                fits = alike and (other.template, other.operand) != (own.template, own.operand)
-            else:
-                fits = not alike and other.cluster != own.cluster and other.variant == own.variant
-            if fits:
-                rows.append((i, j))
-                break
-    return rows[:: max(1, -(-len(rows) // MAX_PAIRS))]
+        rest = group[start + 1 :] + group[:start]
+        alike = {j for j in rest if prompts[j].correct.token_id == own.correct.token_id}
+        if same_answer:
+            fits = [j for j in rest if j in alike and (prompts[j].template, prompts[j].operand) != (own.template, own.operand)]
+        else:
+            fits = [j for j in rest if j not in alike and prompts[j].cluster != own.cluster]
+            fits = [j for j in fits if prompts[j].variant == own.variant] or fits
+        rows += [(i, j) for j in fits[:1]]
+    return _spread(scene, rows, MAX_PAIRS)
+
+
+def _spread(scene: Scene, rows: Pairs, n: int) -> Pairs:
+    """Take n of the rows, spread over languages, variants, templates and clusters of the prompts that are edited."""
+    if len(rows) <= n:
+        return rows
+    prompts = scene.engine.prompts
+
+    def place(row: tuple[int, int]) -> tuple[str, str, str, str, tuple[int, int]]:
+        prompt = prompts[row[0]]
+        return prompt.language, prompt.variant or "", prompt.template, prompt.cluster, row
+
+    order = sorted(rows, key=place)
+    return sorted(order[i] for i in np.unique(np.linspace(0, len(order) - 1, n).round().astype(np.int64)).tolist())
+
+
+def _split(scene: Scene, rows: Pairs) -> str:
+    return battery.split_of(scene, np.array([p for p, _ in rows], dtype=np.int64))
 
 
 def _pairs_of_kind(scene: Scene, pairs: Sequence[PromptPair], kind: str, held_out: bool | None = True) -> Pairs:
@@ -346,7 +406,7 @@ def _pairs_of_kind(scene: Scene, pairs: Sequence[PromptPair], kind: str, held_ou
         if pair.kind == kind and pair.prompt_a in place and pair.prompt_b in place:
             a, b = place[pair.prompt_a], place[pair.prompt_b]
             rows += [(one, other) for one, other in ((a, b), (b, a)) if one in tested]
-    return rows[:: max(1, -(-len(rows) // (2 * MAX_PAIRS)))] if held_out else rows
+    return _spread(scene, rows, 2 * MAX_PAIRS) if held_out else rows
 
 
 def _over_clusters(scene: Scene, pairs: Pairs, values: Doubles) -> stats.Interval:

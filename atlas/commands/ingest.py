@@ -150,7 +150,7 @@ def ingest(
     from ingest.pipeline import run_plan
 
     with interruptible("ingest"), progress_bars() as progress:
-        outcome = run_plan(atlas, plan, again=again, progress=progress)
+        outcome = run_plan(atlas, plan, again=again, progress=progress, narrate=say)
         say(f"run {outcome.run_id} ({plan.title}) {'was complete' if outcome.was_complete else 'is complete'}")
         if not no_publish:
             publish_atlas(atlas, progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ingest.controls import MINIMUM_DISTINCT, draw_sets
 from ingest.intervene.activity import Doubles
 from ingest.intervene.battery import Scene, test_prompts
 from ingest.intervene.edits import Edits, Integers
+from ingest.intervene.engine import Engine
 from ingest.intervene.rules import FeatureKey
 
 if TYPE_CHECKING:
@@ -221,7 +223,7 @@ def _controls(scene: Scene, universe: Universe, members: Members, config: Circui
             layer: sum(1 for f in features if f[0] == layer) - sum(1 for f in chosen if f[0] == layer) for layer in {f[0] for f in features}
         }
         for feature in (features[i] for i in generator.permutation(len(features))):
-            free = [f for f in near[feature] if f not in chosen][:NEAR]
+            free = list(islice((f for f in near[feature] if f not in chosen), NEAR))
             if missing[feature[0]] > 0 and free:
                 chosen.add(free[int(generator.integers(len(free)))])
                 missing[feature[0]] -= 1
@@ -239,13 +241,18 @@ def _clusters(scene: Scene, prompts: Integers) -> list[str]:
     return [scene.engine.prompts[p].cluster for p in prompts.tolist()]
 
 
+def _split(engine: Engine, prompts: Integers) -> str:
+    """Name the prompts that are measured: `train` where a behaviour has no held-out prompt."""
+    return "train" if all(engine.prompts[p].split == "train" for p in prompts.tolist()) else "held_out"
+
+
 def _row(item: FoundCircuit, name: str, value: Ratio, measured: Replacement, language: str = "all", **more: Any) -> dict[str, Any]:
     return {
         "of": item.name,
         "subject": "circuit",
         "property": name,
         "language": language,
-        "split": "held_out",
+        "split": _split(measured.engine, measured.prompts),
         "reference": measured.reference,
         "error_mode": measured.error,
         "value": value.value,
@@ -331,13 +338,14 @@ def _sufficiency_rows(scene: Scene, tested: Integers, circuits: Sequence[FoundCi
         return outcome.margin_after.astype(np.float64), outcome.margin_before.astype(np.float64)
 
     rows: Evaluations = []
+    split = _split(engine, tested)
     for item in circuits:
         member = np.array([key in item.members for key in zip(clean.layer[at].tolist(), clean.feature[at].tolist(), strict=True)])
         if member.all() or not member.any():
             continue
         empty, before = removed(np.ones(len(at), dtype=bool), "direct")
         kept, _ = removed(~member, "direct")
-        zero = {"of": item.name, "subject": "circuit", "language": "all", "split": "held_out", "reference": "zero", "error_mode": "clean"}
+        zero = {"of": item.name, "subject": "circuit", "language": "all", "split": split, "reference": "zero", "error_mode": "clean"}
         rows.append({**zero, "property": "sufficiency_linear", **_figures(ratio(kept, empty, before, clusters))})
         for layer in sorted({layer for layer, _ in item.members}):
             own = clean.layer[at] == layer
@@ -371,7 +379,7 @@ def _curve_rows(scene: Scene, measured: Replacement, universe: Universe, config:
     common = {
         "subject": "circuit",
         "language": "all",
-        "split": "held_out",
+        "split": _split(scene.engine, measured.prompts),
         "reference": measured.reference,
         "error_mode": measured.error,
         "n_prompts": len(measured.prompts),
@@ -426,7 +434,7 @@ def _language_transfer_rows(
                         "subject": "behaviour",
                         "property": f"transfer_from_{source}",
                         "language": target,
-                        "split": "held_out",
+                        "split": _split(scene.engine, measured.prompts),
                         "reference": config.reference,
                         "error_mode": config.error,
                         "note": note,

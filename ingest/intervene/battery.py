@@ -334,19 +334,26 @@ def _other_concepts(scene: Scene) -> list[tuple[int, int]]:
 
 
 def shared_features(scene: Scene, concept: str, languages: Sequence[str]) -> tuple[FeatureKey, ...]:
-    """Return features active on at least `shared_rate` of a concept's train prompts in each of the languages."""
-    result: set[FeatureKey] | None = None
-    for language in languages:
-        prompts = [i for i in _of_concept(scene, concept, scene.train).tolist() if scene.engine.prompts[i].language == language]
-        if not prompts:
-            return ()
-        here = np.isin(scene.clean.prompt[scene.entries], prompts)
-        at = scene.entries[here]
-        keys = np.unique(np.stack([scene.clean.layer[at], scene.clean.feature[at], scene.clean.prompt[at]], axis=1), axis=0)
-        features, counts = np.unique(keys[:, :2], axis=0, return_counts=True)
-        often = {(int(layer), int(feature)) for layer, feature in features[counts >= scene.config.shared_rate * len(prompts)]}
-        result = often if result is None else result & often
-    return tuple(sorted(result or ()))
+    """Return features active on at least `shared_rate` of a concept's train prompts, of any one variant, in each of the languages.
+
+    Variants (singular and plural, allow and refuse) are taken apart, since what decides between them is active in one of them only.
+    """
+    result: set[FeatureKey] = set()
+    own = _of_concept(scene, concept, scene.train).tolist()
+    for variant in dict.fromkeys(scene.engine.prompts[i].variant for i in own):
+        chosen = [i for i in own if scene.engine.prompts[i].variant == variant]
+        often = [_often_active(scene, [i for i in chosen if scene.engine.prompts[i].language == language]) for language in languages]
+        result |= set.intersection(*often)
+    return tuple(sorted(result))
+
+
+def _often_active(scene: Scene, prompts: Sequence[int]) -> set[FeatureKey]:
+    at = scene.entries[np.isin(scene.clean.prompt[scene.entries], prompts)]
+    if not len(at):
+        return set()
+    keys = np.unique(np.stack([scene.clean.layer[at], scene.clean.feature[at], scene.clean.prompt[at]], axis=1), axis=0)
+    features, counts = np.unique(keys[:, :2], axis=0, return_counts=True)
+    return {(int(layer), int(feature)) for layer, feature in features[counts >= scene.config.shared_rate * len(prompts)]}
 
 
 def injection_jobs(scene: Scene, margins: Doubles) -> list[Job]:
@@ -373,6 +380,8 @@ def _injection(scene: Scene, source: str, target: str, sets: Sets) -> list[Job]:
     parameters = {"alternative": "less", "source_language": source, "target_language": target, "shared_rate": scene.config.shared_rate}
     work = Intervention(f"inject shared features {source} -> {target}", "swap", sets, positions=scene.position, parameters=parameters)
     jobs = with_controls(scene, work, rows[:, 0], rows[:, 1], extra=expected, kinds=("random_direction", "whole_mlp"))
+    if (other[:, 0] < 0).all():
+        return jobs
     name = f"{work.name}: another concept's answer"
     jobs.append(
         Job(
@@ -391,26 +400,37 @@ def _injection(scene: Scene, source: str, target: str, sets: Sets) -> list[Job]:
 
 
 def _injection_rows(scene: Scene, source: str, target: str, concepts: Sequence[str]) -> tuple[Integers, Integers, Integers]:
-    """Return (target, source) rows, their (expected, source's own, partner) tokens, and those of a third concept instead."""
+    """Return (target, source) rows, their (expected, source's own, partner) tokens, and those of a third concept instead.
+
+    A row expects another answer than the target's own. Where answers depend on the variant alone (agreement, gates) the source is of
+    another variant, and there is no third answer (-1). Where only some rows have a third concept, the others are left out.
+    """
     index = {(p.language, p.concept, p.template, p.variant): i for i, p in enumerate(scene.engine.prompts)}
     prompts = scene.engine.prompts
+    variants = list(dict.fromkeys(prompt.variant for prompt in prompts))
     rows, expected, other = [], [], []
     for (language, concept, template, variant), place in index.items():
         if language != target or concept not in concepts or template not in _transfer_templates(scene, target):
             continue
         for source_concept in concepts:
-            from_place = index.get((source, source_concept, template, variant))
-            answer_place = index.get((target, source_concept, template, variant))
-            if from_place is None or answer_place is None or prompts[from_place].cluster == prompts[place].cluster:
-                continue
-            third = _third(scene, concepts, source_concept, concept)
-            third_place = None if third is None else index.get((target, third, template, variant))
-            rows.append((place, from_place))
-            answer = prompts[answer_place]
-            expected.append((answer.correct.token_id, prompts[from_place].correct.token_id, partner_token(answer)))
-            other.append((-1 if third_place is None else prompts[third_place].correct.token_id, -1, -1))
-    keep = np.array([token[0] >= 0 for token in other], dtype=bool)
-    as_array = [np.array(column, dtype=np.int64).reshape(len(rows), -1) for column in (rows, expected, other)]
+            for theirs in (variant, *(name for name in variants if name != variant)):
+                from_place = index.get((source, source_concept, template, theirs))
+                answer_place = index.get((target, source_concept, template, theirs))
+                if from_place is None or answer_place is None or prompts[from_place].cluster == prompts[place].cluster:
+                    continue
+                answer = prompts[answer_place]
+                if answer.correct.token_id == prompts[place].correct.token_id:
+                    continue
+                third = _third(scene, concepts, source_concept, concept)
+                third_place = None if third is None else index.get((target, third, template, theirs))
+                third_token = -1 if third_place is None else prompts[third_place].correct.token_id
+                rows.append((place, from_place))
+                expected.append((answer.correct.token_id, prompts[from_place].correct.token_id, partner_token(answer)))
+                other.append((-1 if third_token == answer.correct.token_id else third_token, -1, -1))
+                break
+    as_array = [np.array(column, dtype=np.int64).reshape(len(rows), width) for column, width in ((rows, 2), (expected, 3), (other, 3))]
+    keep = as_array[2][:, 0] >= 0
+    keep |= not keep.any()
     return as_array[0][keep], as_array[1][keep], as_array[2][keep]
 
 
@@ -454,10 +474,16 @@ def test_prompts(scene: Scene) -> Integers:
     return held_out if len(held_out) else _all(scene)
 
 
+def split_of(scene: Scene, prompts: Integers) -> str:
+    """Name what prompts were used: `held_out` if discovery saw none of them, `train` if it saw all, else `all`."""
+    seen = np.isin(prompts, scene.train)
+    return "all" if seen.any() and not seen.all() else "train" if seen.all() else "held_out"
+
+
 def prompts_of_sets(scene: Scene, sets: Sets) -> Integers:
     """Return the held-out prompts of concepts with a set; their train prompts where they have no other (the split column says so)."""
     for prompts in (test_prompts(scene), _all(scene)):
-        own = [i for i in prompts.tolist() if scene.engine.prompts[i].concept in sets]
+        own = [i for i in prompts.tolist() if None in sets or scene.engine.prompts[i].concept in sets]
         if own:
             return np.array(own, dtype=np.int64)
     return np.zeros(0, dtype=np.int64)

@@ -11,7 +11,7 @@ input and output of a layer in the edited run into the change of the MLP output 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -75,24 +75,35 @@ class Edits:
 
     def pick(self, rows: Integers) -> Edits:
         """Return the edits of some rows, renumbered in their order."""
-        place = np.full(len(self), -1, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
-        member = np.flatnonzero(place[self.row] >= 0)
-        vector = np.flatnonzero(place[self.vector_row] >= 0)
-        return Edits(
-            self.prompt[rows],
-            place[self.row[member]],
-            self.layer[member],
-            self.position[member],
-            self.feature[member],
-            self.value[member],
-            None if self.direction is None else self.direction[rows],
-            place[self.vector_row[vector]],
-            self.vector_layer[vector],
-            self.vector_position[vector],
-            None if self.vector_target is None else self.vector_target[torch.from_numpy(vector)],
-            self.vector_kind,
-        )
+        return next(self.split([rows]))
+
+    def split(self, groups: Sequence[Integers]) -> Iterator[Edits]:
+        """Yield the edits of each group of rows, renumbered in their order; members are gone through once for all groups."""
+        group, place = np.full(len(self), len(groups), dtype=np.int64), np.zeros(len(self), dtype=np.int64)
+        for number, rows in enumerate(groups):
+            group[rows], place[rows] = number, np.arange(len(rows))
+        members, vectors = (_by_group(group[of], len(groups)) for of in (self.row, self.vector_row))
+        for rows, member, vector in zip(groups, members, vectors, strict=True):
+            yield Edits(
+                self.prompt[rows],
+                place[self.row[member]],
+                self.layer[member],
+                self.position[member],
+                self.feature[member],
+                self.value[member],
+                None if self.direction is None else self.direction[rows],
+                place[self.vector_row[vector]],
+                self.vector_layer[vector],
+                self.vector_position[vector],
+                None if self.vector_target is None else self.vector_target[torch.from_numpy(vector)],
+                self.vector_kind,
+            )
+
+
+def _by_group(group: Integers, n: int) -> list[Integers]:
+    """Return the ascending places of each group 0 to n - 1 among (M,) group numbers; others are left out."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.searchsorted(group[order], np.arange(1, n + 1)))[:n]
 
 
 def concatenate(parts: list[Edits]) -> Edits:

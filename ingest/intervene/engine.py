@@ -174,9 +174,10 @@ class Engine:
         order, batches = self._batches(edits)
         parts: list[Outcomes] = []
         done = 0
-        for chunk, layer, window, rows in batches:
+        picked = edits.split([rows for *_, rows in batches])
+        for (chunk, layer, window, rows), own in zip(batches, picked, strict=True):
             clean = self.clean(chunk, frozen=frozen)
-            batch = _Batch(self, clean, chunk * self._chunk, edits.pick(rows), tokens[rows], layer, window, mode, frozenset(frozen_layers))
+            batch = _Batch(self, clean, chunk * self._chunk, own, tokens[rows], layer, window, mode, frozenset(frozen_layers))
             outcome = batch.outcomes(reads, paired=False)
             if (noop[rows] & (outcome.effect != 0)).any():
                 outcome = batch.outcomes(reads, paired=True)

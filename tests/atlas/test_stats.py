@@ -215,6 +215,12 @@ def test_smallest_detectable_effect_has_the_stated_power() -> None:
         stats.smallest_detectable_effect(1)
 
 
+def test_smallest_detectable_effect_falls_with_every_further_cluster() -> None:
+    effects = np.array([stats.smallest_detectable_effect(n) for n in range(2, 41)])
+    assert np.isfinite(effects).all()
+    assert (np.diff(effects) < 0).all()
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="not finite, the first at index \\(1,\\)"):
         stats.cluster_t([1.0, np.nan], ["a", "b"])

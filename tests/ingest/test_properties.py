@@ -110,7 +110,9 @@ def test_persistence_of_unrelated_effects_is_not_significant(scene: Scene) -> No
     singles = battery.ablate_each(scene)
     features = battery.strongest(scene, scene.train, 15)
     generator = np.random.default_rng(0)
-    noise = dataclasses.replace(singles.outcomes, margin_after=singles.outcomes.margin_before + generator.normal(size=len(singles.prompt)))
+    noise = dataclasses.replace(
+        singles.outcomes, margin_after=singles.outcomes.margin_before + generator.normal(size=len(singles.prompt)).astype(np.float32)
+    )
     shuffled = dataclasses.replace(singles, outcomes=noise)
     rows = {f"{row['property']} {row['language']}": row for row in persistence(scene, shuffled, features)}
     assert rows["persistence all"]["p_value"] > 0.01
@@ -245,3 +247,65 @@ def test_injection_transfers_on_the_bilingual_model_and_not_on_its_negative_cont
             assert row["value"] <= 0.1
         else:
             assert row["value"] < 5.0  # the bilingual model's rises are about 20
+
+
+@pytest.fixture(scope="module")
+def bilingual_agreement() -> Scene:
+    folder = Path(ingest.tiny.__file__).parent / "data" / "bilingual"
+    model, transcoders = load_model(folder / "model"), TranscoderSet.open(folder / "transcoders")
+    prompts = build_prompt_set([load_behaviour("agreement")], model.tokenizer, languages=("en", "fr"), max_concepts=9)
+    engine = Engine(model, transcoders, prompts.prompts)
+    config = dataclasses.replace(CONFIG, top_features=10)
+    return make_scene(engine, activity(engine), config, "all", count())
+
+
+def test_answers_that_hang_on_the_variant_are_paired_over_variants(bilingual_agreement: Scene) -> None:
+    prompts = bilingual_agreement.engine.prompts
+    pairs = type_tests._sources(bilingual_agreement, same_answer=False)
+    assert {prompts[i].variant for i, _ in pairs} == {"singular", "plural"}
+    for i, j in pairs:
+        assert prompts[i].split != "train"
+        assert prompts[i].correct.token_id != prompts[j].correct.token_id
+        assert (prompts[i].template, prompts[i].language) == (prompts[j].template, prompts[j].language)
+        assert prompts[i].cluster != prompts[j].cluster
+    concepts = [concept for concept in battery.concept_sets(bilingual_agreement) if concept is not None]
+    rows, expected, other = battery._injection_rows(bilingual_agreement, "en", "fr", concepts[:3])
+    for (target, source), (token, theirs, _) in zip(rows.tolist(), expected.tolist(), strict=True):
+        assert prompts[target].language == "fr"
+        assert token != prompts[target].correct.token_id
+        assert theirs == prompts[source].correct.token_id
+    assert len(rows) > 0
+    assert (other[:, 0] == -1).all()  # two answers, so that no third concept has one of its own
+
+
+def test_the_prompts_of_a_row_are_named(bilingual_agreement: Scene) -> None:
+    scene = bilingual_agreement
+    held_out = battery.test_prompts(scene)
+    assert battery.split_of(scene, held_out) == "held_out"
+    assert battery.split_of(scene, scene.train) == "train"
+    assert battery.split_of(scene, np.concatenate([held_out, scene.train])) == "all"
+    row = type_tests.candidate_set_filtering(scene)
+    assert row["split"] == "held_out"
+    assert "of the behaviour" in row["note"]  # no held-out prompt is of a concept with train prompts
+
+
+def test_rows_are_spread_over_languages_and_directions(bilingual_agreement: Scene) -> None:
+    prompts = bilingual_agreement.engine.prompts
+    pairs = [(i, i + 1) for i in range(len(prompts) - 1)]
+    few = type_tests._spread(bilingual_agreement, pairs, 16)
+    assert len(few) == 16
+    kinds = [(prompts[i].language, prompts[i].variant) for i, _ in few]
+    assert {kind: kinds.count(kind) for kind in kinds} == dict.fromkeys(set(kinds), 4)
+
+
+def test_other_tokens_are_the_strongest_that_are_no_answers(bilingual_agreement: Scene) -> None:
+    engine, prompts = bilingual_agreement.engine, bilingual_agreement.engine.prompts
+    candidates, others, _ = type_tests._candidates(bilingual_agreement, np.array([0, 5]))
+    for row, place in enumerate((0, 5)):
+        answers = {answer.token_id for answer in prompts[place].answers}
+        logits = engine.model.hf(torch.tensor([prompts[place].token_ids])).logits[0, -1]
+        strongest = [token for token in logits.argsort(descending=True).tolist() if token not in answers]
+        assert others[row].tolist() == strongest[:5]
+        assert set(candidates[row][candidates[row] >= 0].tolist()) == {prompts[place].correct.token_id} | {
+            answer.token_id for answer in prompts[place].contrasts
+        }
