@@ -23,17 +23,19 @@ BILINGUAL = Plan(
     behaviours=("antonyms",),
     max_concepts=24,
     graph_features=120,
-    ablated_features=30,
+    ablated_features=24,
     transfer_concepts=6,
-    edited_prompts=128,
+    edited_prompts=96,
     attributed_prompts=24,
     circuit_prompts=16,
     control_draws=100,
     transcoders="embedded:bilingual",
 )
-"""The plan of the demo; the control differs from it in the model and in its gate alone."""
+"""The plan of the demo; the control differs from it in the model and in its gate, and stops before circuits: no headline asks for its."""
 
-CONTROL = dataclasses.replace(BILINGUAL, name="control", model="embedded:control", transcoders="embedded:control", gate=0.0)
+CONTROL = dataclasses.replace(
+    BILINGUAL, name="control", model="embedded:control", transcoders="embedded:control", gate=0.0, until="interventions"
+)
 
 
 def build_demo(folder: Path, progress: Progress | None = None) -> dict[str, str]:
