@@ -22,7 +22,7 @@ import pyarrow as pa
 from atlas.errors import UsageError
 from atlas.schema import arrow_schema
 from ingest.batches import Progress
-from ingest.intervene import battery
+from ingest.intervene import battery, variants
 from ingest.intervene.activity import activity
 from ingest.intervene.battery import InterventionConfig, Scene, Singles, make_scene
 from ingest.intervene.effects import effect_table
@@ -47,6 +47,7 @@ def interventions(
     *,
     behaviours: Sequence[str] | None = None,
     features: Mapping[str, Sequence[FeatureKey]] | None = None,
+    supernodes: Mapping[str, Mapping[str, Sequence[FeatureKey]]] | None = None,
     first_number: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, pa.Table]:
@@ -59,6 +60,7 @@ def interventions(
         config: what is tried.
         behaviours: names; default all of the set.
         features: behaviour -> (layer, feature) to test one by one instead of the strongest, e.g. the nodes of its graph.
+        supernodes: behaviour -> name -> (layer, feature) of its supernodes, largest first.
         first_number: ordinal of the first intervention.
         progress: called with (rows done, rows) of the part under way.
 
@@ -76,7 +78,8 @@ def interventions(
             raise UsageError(f"Unknown behaviour {name!r}.", hint=f"The prompt set has: {', '.join(known)}.")
         chosen = choose_prompts([prompt for prompt in prompts.prompts if prompt.behaviour == name], config.max_prompts, config.seed)
         engine = Engine(model, transcoders, chosen, rows_at_once=config.rows_at_once)
-        tables = run_battery(engine, prompts, name, config, (features or {}).get(name), number, progress)
+        groups = (supernodes or {}).get(name)
+        tables = run_battery(engine, prompts, name, config, (features or {}).get(name), number, progress, supernodes=groups)
         number += tables["intervention"].num_rows
         for table_name, table in tables.items():
             parts[table_name].append(table)
@@ -100,9 +103,11 @@ def run_battery(
     features: Sequence[FeatureKey] | None = None,
     first_number: int = 0,
     progress: Progress | None = None,
+    *,
+    supernodes: Mapping[str, Sequence[FeatureKey]] | None = None,
 ) -> dict[str, pa.Table]:
     """Run the battery on one behaviour's engine."""
-    result = measure_battery(engine, prompts, config, features, first_number, progress)
+    result = measure_battery(engine, prompts, config, features, first_number, progress, supernodes=supernodes)
     tables = intervention_tables(engine, result.measured, behaviour, result.noise)
     return tables | {"effect": effect_table(engine.prompts, result.measured, seed=config.seed)}
 
@@ -114,6 +119,8 @@ def measure_battery(
     features: Sequence[FeatureKey] | None = None,
     first_number: int = 0,
     progress: Progress | None = None,
+    *,
+    supernodes: Mapping[str, Sequence[FeatureKey]] | None = None,
 ) -> BatteryResult:
     """Run the battery and keep its outcomes."""
     clean, numbers = activity(engine, config.layers or None), count(first_number)
@@ -128,6 +135,8 @@ def measure_battery(
     jobs = [*battery.set_jobs(set_scene), *battery.patch_jobs(scene, prompts.pairs)]
     if config.transfer_concepts > 1:
         jobs += battery.injection_jobs(set_scene, margins)
+    jobs += variants.variant_jobs(set_scene)
+    jobs += variants.supernode_jobs(set_scene, dict(list((supernodes or {}).items())[: config.supernodes]))
     headline = run_jobs(engine, scene.clean, jobs, integrated_steps=config.integrated_steps, progress=progress)
     return BatteryResult(scene, [*no_op, *singles, *headline], noise)
 

@@ -134,7 +134,25 @@ def interventions(shop: Workshop) -> Tables:
     """Ablations, patching, steering and injection, each beside its controls."""
     from ingest.interventions import interventions as intervene
 
-    return intervene(shop.model, shop.transcoders, shop.prompts, intervention_config(shop.plan), progress=shop.counter("interventions"))
+    groups = supernodes_of(shop.table("graph", "graph"), shop.table("graph", "node"), shop.table("communities", "supernode"))
+    config = intervention_config(shop.plan)
+    return intervene(shop.model, shop.transcoders, shop.prompts, config, supernodes=groups, progress=shop.counter("interventions"))
+
+
+def supernodes_of(graph: pa.Table, node: pa.Table, supernode: pa.Table) -> dict[str, dict[str, list[tuple[int, int]]]]:
+    """Return behaviour -> name -> (layer, feature) of the supernodes with at least two features, largest first."""
+    behaviour = {row["graph"]: row["behaviour"] for row in graph.to_pylist()}
+    columns = node.select(["graph", "node", "kind", "layer", "feature"]).to_pylist()
+    feature = {(row["graph"], row["node"]): (row["layer"], row["feature"]) for row in columns if row["kind"] == "feature"}
+    members: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for row in supernode.to_pylist():
+        if (row["graph"], row["node"]) in feature:
+            members.setdefault((row["graph"], row["supernode"]), []).append(feature[row["graph"], row["node"]])
+    groups: dict[str, dict[str, list[tuple[int, int]]]] = {}
+    for (number, name), features in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
+        if len(features) > 1 and behaviour.get(number) is not None:
+            groups.setdefault(behaviour[number], {})[str(name)] = features
+    return groups
 
 
 def intervention_config(plan: Plan) -> InterventionConfig:

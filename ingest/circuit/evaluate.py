@@ -429,6 +429,7 @@ def _language_transfer_rows(
             if keep.any():
                 value = ratio(margins[keep], test_empty[keep], test_whole[keep], clusters[keep].tolist())
                 note = f"{len(members)} features found on {source} train prompts, measured on {target}"
+                note += "" if value.value is not None else "; none: the margin with all features minus that with none may be 0"
                 rows.append(
                     {
                         "subject": "behaviour",

@@ -63,6 +63,8 @@ class InterventionConfig:
     matching: Matching = field(default_factory=Matching)
     pooled_neighbours: int = 10
     """Matched features a prompt for the pooled controls of single ablations."""
+    supernodes: int = 3
+    """Supernodes ablated whole, the largest first; 0 leaves them out."""
     integrated_steps: int = 4
     """Steps of integrated gradients for headline interventions; 0 leaves them out."""
     rows_at_once: int = 1024
@@ -300,7 +302,7 @@ def patch_jobs(scene: Scene, pairs: Sequence[PromptPair]) -> list[Job]:
             a, b = place[pair.prompt_a], place[pair.prompt_b]
             chosen[pair.kind] += [(one, other) for one, other in ((a, b), (b, a)) if one in tested]
     if not chosen["minimal"]:
-        chosen["other concept"] = _other_concepts(scene)
+        chosen["other concept"] = other_concepts(scene)
     jobs: list[Job] = []
     for kind, rows in chosen.items():
         if rows:
@@ -317,8 +319,8 @@ def patch_jobs(scene: Scene, pairs: Sequence[PromptPair]) -> list[Job]:
     return jobs
 
 
-def _other_concepts(scene: Scene) -> list[tuple[int, int]]:
-    """Pair each prompt with the same template's prompt of the next cluster."""
+def other_concepts(scene: Scene) -> list[tuple[int, int]]:
+    """Pair each held-out prompt with the same template's prompt of the next cluster."""
     groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for i, prompt in enumerate(scene.engine.prompts):
         groups[prompt.language, prompt.template, prompt.variant or ""].append(i)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from atlas.errors import InputError, ModelError, UsageError
 from atlas.schema import arrow_schema
+from ingest.intervene import variants
 from ingest.intervene.activity import activity, slopes
 from ingest.intervene.battery import make_scene, shared_features
 from ingest.intervene.edits import Edits
@@ -26,6 +27,7 @@ from ingest.intervene.rules import Intervention, build_edits
 from ingest.interventions import InterventionConfig, choose_prompts, run_battery
 from ingest.model import LanguageModel, load_model
 from ingest.prompts import Answer, Prompt, PromptSet
+from ingest.stages import supernodes_of
 from ingest.transcoder import TranscoderSet
 from tests.ingest.random_world import plain_copy, plain_margin, random_model, random_prompts, random_transcoders
 
@@ -497,6 +499,62 @@ def test_shared_features_are_active_in_both_languages(engine: Engine) -> None:
         for prompt in (p for p in engine.prompts if p.concept == "concept0" and p.split == "train"):
             x = engine.model.capture(torch.tensor([prompt.token_ids])).mlp_in[layer][0, -1]
             assert float(engine.transcoders.encode(layer, x)[feature]) > 0
+
+
+def test_variants_take_the_same_set_by_other_rules_and_modes(tables: dict[str, pa.Table]) -> None:
+    interventions = pl.DataFrame(pl.from_arrow(tables["intervention"])).filter(pl.col("control").is_null())
+    assert {"zero", "mean", "resample", "scale", "add", "patch", "swap", "no_op"} == set(interventions["rule"])
+    members = pl.DataFrame(pl.from_arrow(tables["intervention_member"]))
+    sets = {
+        (row["rule"], row["mode"]): set(members.filter(pl.col("intervention") == row["intervention"]).select("layer", "feature").rows())
+        for row in interventions.filter(pl.col("name").str.contains("ablate top 3:|ablate top 3$")).iter_rows(named=True)
+    }
+    assert {mode for _, mode in sets} >= {"free", "frozen_attention", "direct"}
+    assert len({tuple(sorted(found)) for found in sets.values()}) == 1
+
+
+def test_reference_values_equal_a_dense_pass(engine: Engine) -> None:
+    scene = make_scene(engine, activity(engine), InterventionConfig(), "all", count())
+    features = [(0, 5), (1, 17), (2, 40)]
+    mean, sd = variants.reference_values(scene, features)
+    for layer, feature in features:
+        values = []
+        for place in scene.train.tolist():
+            x = engine.model.capture(torch.tensor([engine.prompts[place].token_ids])).mlp_in[layer][0, 1:]
+            values += engine.transcoders.encode(layer, x)[:, feature].tolist()
+        assert mean[layer, feature] == pytest.approx(np.mean(values), abs=1e-5)
+        assert sd[layer, feature] == pytest.approx(np.std(values), abs=1e-5)
+
+
+def test_a_supernode_is_ablated_whole(engine: Engine) -> None:
+    config = InterventionConfig(control_draws=10)
+    clean = activity(engine)
+    scene = make_scene(engine, clean, config, "all", count())
+    chosen = sorted({(int(layer), int(feature)) for layer, feature in zip(clean.layer[:400], clean.feature[:400], strict=True)})[:4]
+    jobs = variants.supernode_jobs(scene, {"7": chosen, "8": []})
+    assert [job.work.name for job in jobs if job.control is None] == ["ablate supernode 7"]
+    assert jobs[0].work.features == tuple(chosen)
+    assert {job.control for job in jobs[1:]} == {"matched_random"}
+    whole = run_jobs(engine, clean, jobs[:1], integrated_steps=0)[0]
+    by_hand = engine.run(
+        edits_of([(int(p), [(layer, t, f, 0.0) for layer, f in chosen for t in range(1, engine.lengths[p])]) for p in jobs[0].prompts])
+    )
+    np.testing.assert_allclose(whole.effect, by_hand.effect, atol=1e-4)
+
+
+def test_supernodes_of_a_graph_are_named_largest_first() -> None:
+    graph = pa.table({"graph": [0, 1], "behaviour": ["antonyms", None]})
+    columns = [
+        (0, 0, "input", None, None),
+        (0, 1, "feature", 2, 7),
+        (0, 2, "feature", 2, 8),
+        (0, 3, "feature", 4, 1),
+        (1, 0, "feature", 0, 0),
+    ]
+    node = pa.table(dict(zip(("graph", "node", "kind", "layer", "feature"), map(list, zip(*columns, strict=True)), strict=True)))
+    rows = [(0, 0, 3), (0, 1, 3), (0, 2, 3), (0, 3, 5), (1, 0, 1)]
+    supernode = pa.table(dict(zip(("graph", "node", "supernode"), map(list, zip(*rows, strict=True)), strict=True)))
+    assert supernodes_of(graph, node, supernode) == {"antonyms": {"3": [(2, 7), (2, 8)]}}
 
 
 def test_chosen_prompts_keep_translations_together() -> None:
