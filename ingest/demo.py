@@ -25,9 +25,9 @@ BILINGUAL = Plan(
     graph_features=120,
     ablated_features=24,
     transfer_concepts=6,
-    edited_prompts=96,
+    edited_prompts=80,
     attributed_prompts=24,
-    circuit_prompts=16,
+    circuit_prompts=10,
     control_draws=100,
     transcoders="embedded:bilingual",
 )
