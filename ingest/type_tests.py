@@ -355,28 +355,21 @@ def _middle(scene: Scene) -> tuple[int, ...]:
 
 
 def _sources(scene: Scene, *, same_answer: bool, held_out: bool | None = True) -> Pairs:
-    """Pair held-out prompts with the next of another cluster and answer in the same words, or of the same answer on another surface.
-
-    Another answer of the same variant is taken where there is one, else (agreement, gates) of another variant.
-    """
+    """Pair held-out prompts with the next of another cluster and answer in the same words, or of the same answer on another surface."""
     prompts = scene.engine.prompts
     tested = battery.test_prompts(scene).tolist() if held_out else list(range(len(prompts)))
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    if not same_answer:
+        return _spread(scene, battery.other_concepts(scene, tested), MAX_PAIRS)
+    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
     for i, prompt in enumerate(prompts):
-        groups[prompt.language, "" if same_answer else prompt.template].append(i)
+        groups[prompt.language, prompt.correct.token_id].append(i)
     rows: Pairs = []
     for i in tested:
         own = prompts[i]
-        group = groups[own.language, "" if same_answer else own.template]
+        group = groups[own.language, own.correct.token_id]
         start = group.index(i)
         rest = group[start + 1 :] + group[:start]
-        alike = {j for j in rest if prompts[j].correct.token_id == own.correct.token_id}
-        if same_answer:
-            fits = [j for j in rest if j in alike and (prompts[j].template, prompts[j].operand) != (own.template, own.operand)]
-        else:
-            fits = [j for j in rest if j not in alike and prompts[j].cluster != own.cluster]
-            fits = [j for j in fits if prompts[j].variant == own.variant] or fits
-        rows += [(i, j) for j in fits[:1]]
+        rows += [(i, j) for j in rest if (prompts[j].template, prompts[j].operand) != (own.template, own.operand)][:1]
     return _spread(scene, rows, MAX_PAIRS)
 
 

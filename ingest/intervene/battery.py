@@ -302,7 +302,7 @@ def patch_jobs(scene: Scene, pairs: Sequence[PromptPair]) -> list[Job]:
             a, b = place[pair.prompt_a], place[pair.prompt_b]
             chosen[pair.kind] += [(one, other) for one, other in ((a, b), (b, a)) if one in tested]
     if not chosen["minimal"]:
-        chosen["other concept"] = other_concepts(scene)
+        chosen["other concept"] = other_concepts(scene, sorted(tested))
     jobs: list[Job] = []
     for kind, rows in chosen.items():
         if rows:
@@ -319,20 +319,28 @@ def patch_jobs(scene: Scene, pairs: Sequence[PromptPair]) -> list[Job]:
     return jobs
 
 
-def other_concepts(scene: Scene) -> list[tuple[int, int]]:
-    """Pair each held-out prompt with the same template's prompt of the next cluster."""
-    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for i, prompt in enumerate(scene.engine.prompts):
-        groups[prompt.language, prompt.template, prompt.variant or ""].append(i)
-    tested = set(test_prompts(scene).tolist())
+def other_concepts(scene: Scene, chosen: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair each chosen prompt with the same template's next prompt of another cluster and another answer; ascending.
+
+    Another answer of the same variant is taken where there is one, else (agreement, gates) of another variant.
+    """
+    prompts = scene.engine.prompts
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, prompt in enumerate(prompts):
+        groups[prompt.language, prompt.template].append(i)
     rows = []
-    for members in groups.values():
-        for offset, i in enumerate(members):
-            rest = members[offset + 1 :] + members[:offset]
-            other = next((j for j in rest if scene.engine.prompts[j].cluster != scene.engine.prompts[i].cluster), None)
-            if other is not None and i in tested:
-                rows.append((i, other))
-    return rows
+    for i in chosen:
+        own = prompts[i]
+        members = groups[own.language, own.template]
+        start = members.index(i)
+        fits = [
+            j
+            for j in members[start + 1 :] + members[:start]
+            if prompts[j].cluster != own.cluster and prompts[j].correct.token_id != own.correct.token_id
+        ]
+        fits = [j for j in fits if prompts[j].variant == own.variant] or fits
+        rows += [(i, j) for j in fits[:1]]
+    return sorted(rows)
 
 
 def shared_features(scene: Scene, concept: str, languages: Sequence[str]) -> tuple[FeatureKey, ...]:

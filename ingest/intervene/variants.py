@@ -2,8 +2,8 @@
 
 In: a `Scene`. Out: jobs for `ingest.intervene.measure.run_jobs` (METHODS, section 5).
 
-1. Zero, mean (over train prompts) and resampling (a prompt of another concept in the same words) of the same set on the same prompts, and
-   steps of its standard deviation added.
+1. Zero, mean (over train prompts) and resampling (a prompt of another concept and answer in the same words) of the same set on the same
+   prompts, and steps of its standard deviation added.
 2. The zero ablation with attention patterns held, with everything held (direct), and with the MLP outputs above the set held.
 3. The largest supernodes, each ablated whole beside matched random sets.
 """
@@ -35,9 +35,9 @@ def variant_jobs(scene: Scene) -> list[Job]:
     parameters = {"alternative": "less", "chosen_on": "train"}
     base = Intervention(f"ablate top {len(members)}", "zero", {None: members}, positions=scene.position, parameters=parameters)
     jobs = [Job(work, where, nothing, next(scene.numbers)) for work in (*_other_rules(scene, base), *_other_modes(scene, base))]
-    pairs = battery.other_concepts(scene)
+    pairs = battery.other_concepts(scene, where.tolist())
     if pairs:
-        prompts, sources = (np.array(column, dtype=np.int64) for column in zip(*sorted(pairs), strict=True))
+        prompts, sources = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
         jobs.append(Job(replace(base, name=f"{base.name}: resample", rule="resample"), prompts, sources, next(scene.numbers)))
     return jobs
 
