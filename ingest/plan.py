@@ -169,6 +169,8 @@ def _validated(fields: dict[str, Any], where: str) -> Plan:
     for key, bound in _INTEGER_BOUNDS.items():
         if getattr(plan, key) < bound:
             raise UsageError(f"{where}: {key} is {getattr(plan, key)}, expected at least {bound}.")
+    if not (plan.gate == -1 or 0 <= plan.gate <= 1):
+        raise UsageError(f"{where}: gate is {plan.gate}, expected an accuracy from 0 to 1 (-1: each behaviour's own).")
     if plan.until not in STAGES:
         raise UsageError(f"{where}: until is {plan.until!r}.", hint=f"One of: {', '.join(STAGES)}.")
     if plan.dtype not in ("float32", "float64", "bfloat16"):

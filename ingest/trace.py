@@ -215,6 +215,8 @@ def _check(
     max_feature_nodes: int | None,
 ) -> None:
     """Refuse what cannot work before anything is loaded."""
+    if prompt is not None and not prompt.strip():
+        raise UsageError("the prompt is empty", hint='for example --prompt "The opposite of the word hot is"')
     if (prompt is None) == (tokens is None):
         raise UsageError("give either a prompt or token ids", hint='--prompt "The opposite of hot is", or --tokens 0,5,17')
     if dtype not in ("float32", "float64"):

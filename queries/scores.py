@@ -70,6 +70,10 @@ class Counts:
         return self.sum_activation / np.maximum(self.n_tokens, 1)
 
 
+CAUSAL_ALPHA = 0.05
+"""q-value up to which a feature counts as a causal bridge: below 0 in both languages after its controls, and tested (METHODS section 7)."""
+
+
 @dataclass
 class Score:
     """One score of all features of a run; missing numbers are NaN."""
@@ -323,6 +327,8 @@ def finish(scores: list[Score], parameters: Parameters) -> list[Floats]:
                 # One concept among G cannot pass a test over thousands of features: the flag is the feature's own p and a large lift.
                 small = np.nan_to_num(score.p_value, nan=1.0) <= float(given["alpha"])
                 score.flag = small & (np.nan_to_num(score.value) >= float(given["lift"]))
+            elif score.name == "causal_bridge":
+                score.flag = score.flag & (np.nan_to_num(part, nan=1.0) <= CAUSAL_ALPHA)
     return [q_values[id(score)] for score in scores]
 
 

@@ -87,8 +87,10 @@ def _ablation(reader: Reader) -> Iterator[str]:
             elif row["control"] == "matched_random" and row["control_low"] is not None:
                 text = f"{row['control_mean']:+.2f} [{row['control_low']:+.2f}, {row['control_high']:+.2f}]"
                 found.setdefault(f"{row['language']}: matched random", {})[run] = text
+            elif row["control"] == "same_norm_direction":
+                found.setdefault(f"{row['language']}: random direction", {})[run] = f"{row['control_mean']:+.2f}"
     yield _header("margin, logits")
-    yield from (_line(name, found[name]) for name in sorted(found, key=lambda text: (text[:2], "matched" in text)))
+    yield from (_line(name, found[name]) for name in sorted(found, key=lambda text: (text[:2], "random" in text)))
 
 
 _TRANSFER_NAMES = {
@@ -120,6 +122,9 @@ PARTS = (
     ("Does the model name opposites? Accuracy and 95 % Wilson interval  (behaviours/baseline)", _accuracy),
     ("Which features are bilingual? Active in English and in French, Wilson bound  (languages/bilingual_by_layer)", _bilingual),
     ("How much do translations share? Overlap of active features, against other concepts  (languages/iou_by_layer)", _overlap),
-    ("What does ablation do? Ten features of each concept, held-out prompts, 100 matched sets  (interventions/effects)", _ablation),
+    (
+        "What does ablation do? Ten features of each concept, prompts not used to choose them  (interventions/effects)",
+        _ablation,
+    ),
     ("What does injection do? English features into French prompts of another concept  (interventions/transfer)", _transfer),
 )

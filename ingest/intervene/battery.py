@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import lcm
 
 import numpy as np
 
@@ -174,6 +174,7 @@ def pooled_controls(scene: Scene, singles: Singles, layer: int, feature: int) ->
     own = np.flatnonzero((singles.layer == layer) & (singles.feature == feature))
     k = scene.config.pooled_neighbours
     effects = np.full((len(own), k), np.nan)
+    features = np.full((len(own), k), -1, dtype=np.int64)
     used: set[int] = set()
     key = singles.prompt * scene.engine.model.n_layers + singles.layer  # sorted: rows are ordered by prompt, layer, feature
     for place, row in enumerate(own.tolist()):
@@ -184,9 +185,9 @@ def pooled_controls(scene: Scene, singles: Singles, layer: int, feature: int) ->
             distance = np.abs(np.log(np.maximum(singles.strength[others], 1e-30) / max(singles.strength[row], 1e-30)))
             nearest = others[np.argsort(distance, kind="stable")[:k]]
             effects[place, : len(nearest)] = singles.outcomes.effect[nearest]
+            features[place, : len(nearest)] = singles.feature[nearest]
             used.update(singles.feature[nearest].tolist())
-    counts = (~np.isnan(effects)).sum(1)
-    return own, PooledControls(effects, len(used), float(np.prod(np.maximum(counts, 1).astype(np.float64))))
+    return own, PooledControls(effects, features, len(used), float(len(used)))
 
 
 # ---- sets with their controls ---------------------------------------------------------------------------------
@@ -199,10 +200,11 @@ def with_controls(
     number = next(scene.numbers)
     draws = draw_for_sets(scene, work.sets)
     jobs = [Job(work, prompts, sources, number, extra_tokens=extra, predict=True)]
-    # A concept with few distinct sets repeats them: draws differ as long as the sets of any concept differ.
-    n_sets = prod(len(draw.sets) for draw in draws.values()) if draws else 0
+    # The concepts' lists of sets are gone through in step, so that draws repeat after their least common multiple.
+    n_sets = lcm(*(len(draw.sets) for draw in draws.values())) if draws else 0
     n_draws = min(scene.config.control_draws, n_sets)
-    distinct = float(np.prod([draw.distinct_sets for draw in draws.values()]))
+    in_all = float(np.prod([draw.distinct_sets for draw in draws.values()]))
+    distinct = in_all if n_sets > n_draws else min(in_all, float(n_sets))
     unmatched = sum(len(draw.unmatched) for draw in draws.values())
     for draw in range(n_draws):
         control = replace(

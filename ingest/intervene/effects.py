@@ -52,7 +52,6 @@ def _rows_of(prompts: Sequence[Prompt], item: Measured, controls: dict[str, list
     languages = np.array([prompt.language for prompt in run])
     splits = np.array([prompt.split for prompt in run])
     alternative = str(item.job.work.parameters.get("alternative", "two-sided"))
-    pooled = {id(pool): _pooled_choice(pool, draws, seed + item.job.number) for pool in item.job.pooled}
     rows = []
     for language in (ALL, *dict.fromkeys(languages.tolist())):
         for split in (ALL, HELD_OUT, *dict.fromkeys(splits.tolist())):
@@ -86,20 +85,28 @@ def _rows_of(prompts: Sequence[Prompt], item: Measured, controls: dict[str, list
                 null = np.array([control.effect[keep].mean() for control in items])
                 rows.append(row | _against(kind, item.effect[keep].mean(), null, alternative, distinct))
             for pool in item.job.pooled:
-                values = pooled[id(pool)]
-                known = keep & ~np.isnan(values).any(0)
-                if known.any():
-                    null = values[:, known].mean(1)
-                    rows.append(row | _against("matched_random", item.effect[known].mean(), null, alternative, pool.distinct_sets))
+                null = neighbour_means(pool, keep)
+                if len(null):
+                    rows.append(row | _against("matched_random", item.effect[keep].mean(), null, alternative, float(len(null))))
     return rows
 
 
-def _pooled_choice(pool: PooledControls, draws: int, seed: int) -> NDArray[np.float64]:
-    """Return (draws, R): each draw takes one matched feature's effect per prompt; NaN where a prompt has none."""
-    counts = (~np.isnan(pool.effects)).sum(1)
-    pick = (np.random.default_rng(seed).random((draws, len(counts))) * counts).astype(np.int64)
-    chosen: Doubles = np.take_along_axis(pool.effects.T, np.minimum(pick, max(pool.effects.shape[1] - 1, 0)), axis=0)
-    return np.where(counts > 0, chosen, np.nan)
+def neighbour_means(pool: PooledControls, keep: NDArray[np.bool_]) -> Doubles:
+    """Return the mean effect of each matched feature over the kept rows on which it stands beside the tested one.
+
+    The unit that is exchanged is the feature: drawing another neighbour on every prompt would average the differences between
+    features away and reject far too often. A feature counts where it is a neighbour on at least a quarter as many rows as the
+    commonest one.
+    """
+    features, effects = pool.features[keep], pool.effects[keep]
+    there = ~np.isnan(effects)
+    names, place = np.unique(features[there], return_inverse=True)
+    if not len(names):
+        return np.zeros(0)
+    counts = np.bincount(place)
+    means: Doubles = np.bincount(place, weights=effects[there]) / counts
+    common: Doubles = means[counts >= 0.25 * counts.max()]
+    return common
 
 
 def _against(kind: str, observed: float, null: Doubles, alternative: str, distinct: float) -> dict[str, Any]:

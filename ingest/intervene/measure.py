@@ -55,8 +55,11 @@ class PooledControls:
 
     effects: Doubles
     """(R, k) effects of up to k matched features on each row's prompt, NaN beyond."""
+    features: Integers
+    """(R, k) these features, -1 beyond."""
     n_pool: int
     distinct_sets: float
+    """Distinct matched features: one feature is one draw."""
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@
 --   control_high | double | logits | 97.5 % quantile over draws
 --   n_controls | integer | draws | draws
 --   outside | boolean | - | whether the mean lies outside the band of the controls
---   p_value | double | - | two-sided, against the draws
---   q_value | double | - | Benjamini-Hochberg within run, rule and language
+--   p_value | double | - | against the draws, one- or two-sided as intervention.parameters says; null below 100 distinct draws
+--   q_value | double | - | Benjamini-Hochberg over what was tested in this run with this rule and language (and, by an ingest, this split and control)
 select
     e.intervention,
     i.name,

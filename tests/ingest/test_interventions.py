@@ -449,10 +449,10 @@ def test_effects_are_means_of_outcomes_with_few_sets_untested(tables: dict[str, 
     drawn = effects.filter((pl.col("control") == "matched_random") & (pl.col("n_controls") < 100))
     assert drawn.height > 0
     assert drawn["p_value"].is_null().all()
-    pooled = effects.filter(pl.col("n_controls") == 999)
-    assert pooled.filter(pl.col("p_value").is_not_null()).height > 0
-    assert (pooled["p_value"].drop_nulls() >= 1 / 1000).all()
-    assert (pooled["q_value"].drop_nulls() >= pooled["p_value"].drop_nulls() - 1e-12).all()
+    assert drawn["control_low"].drop_nulls().len() > 0
+    tested = effects.filter(pl.col("p_value").is_not_null())
+    assert (tested["n_controls"] >= 100).all()
+    assert (tested["q_value"] >= tested["p_value"] - 1e-12).all()
 
 
 def test_no_op_row_is_exactly_zero_with_its_noise_floor(tables: dict[str, pa.Table]) -> None:
