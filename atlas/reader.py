@@ -105,7 +105,8 @@ def explain_error(error: duckdb.Error) -> QueryError | StoreError:
         return QueryError("the query was cancelled")
     if isinstance(error, duckdb.PermissionException):
         return QueryError(text, hint="A query reads the atlas and nothing else: files, the network and settings are closed.")
-    if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException):
+    damaged = duckdb.IOException | duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException
+    if isinstance(error, damaged) or "checksum" in text.lower():
         return DamagedError(text, hint="`atlas check` says what is damaged; `atlas publish` builds atlas.duckdb again from the shards.")
     if isinstance(error, duckdb.OutOfMemoryException):
         return QueryError(text, hint="Ask for fewer rows, or filter by layer first.")

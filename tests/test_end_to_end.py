@@ -249,6 +249,20 @@ def test_a_damaged_shard_is_named_and_not_published(demo_atlas: Path, tmp_path: 
         assert reader.sql("select count(*) from run").rows() == [(2,)]
 
 
+def test_a_damaged_database_is_damage_and_not_a_wrong_question(demo_atlas: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "demo.atlas"
+    shutil.copytree(demo_atlas, folder)
+    database = folder / "atlas.duckdb"
+    database.chmod(0o644)
+    content = bytearray(database.read_bytes())
+    for place in range(1 << 18, len(content), 1 << 18):
+        content[place + 5000 : place + 5064] = bytes(64)
+    database.write_bytes(content)
+    result = run("sql", "select sum(activation) from activation", "--atlas", folder, code=4)
+    assert "atlas publish" in result.stderr
+    assert "atlas.duckdb" in run("check", folder, "-f", "csv", code=4).stdout
+
+
 def test_another_format_version_is_refused(demo_atlas: Path, tmp_path: Path) -> None:
     folder = tmp_path / "demo.atlas"
     shutil.copytree(demo_atlas, folder)
