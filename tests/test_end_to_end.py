@@ -75,6 +75,21 @@ def test_the_no_op_changes_nothing(demo_atlas: Path) -> None:
     assert int(row["n"]) > 0
 
 
+def test_p_values_stand_only_where_a_hundred_controls_differ(demo_atlas: Path) -> None:
+    text = """
+        select e.n_controls, e.p_value, e.q_value, i.n_members
+        from effect e
+        join intervention i using (run_id, intervention)
+        where e.control = 'matched_random'
+    """
+    with atlas.open(demo_atlas) as reader:
+        found = reader.sql(text).rows()
+    tested = [row for row in found if row[1] is not None]
+    assert tested
+    assert all(n_controls >= 100 and 1 / (1 + n_controls) <= p <= 1 and q >= p - 1e-12 for n_controls, p, q, _ in tested)
+    assert any(row[1] is None and row[0] < 100 and row[3] == 1 for row in found)
+
+
 def test_a_notebook_gets_arrow_polars_and_pandas(demo_atlas: Path) -> None:
     with atlas.open(demo_atlas) as reader:
         result = reader.ask("languages/bilingual_features", rate=0.2)

@@ -450,9 +450,7 @@ def test_effects_are_means_of_outcomes_with_few_sets_untested(tables: dict[str, 
     assert drawn.height > 0
     assert drawn["p_value"].is_null().all()
     assert drawn["control_low"].drop_nulls().len() > 0
-    tested = effects.filter(pl.col("p_value").is_not_null())
-    assert (tested["n_controls"] >= 100).all()
-    assert (tested["q_value"] >= tested["p_value"] - 1e-12).all()
+    assert effects["p_value"].is_null().all()  # no plan of this fixture draws 100 controls; the demo's does (tests/test_end_to_end.py)
 
 
 def test_no_op_row_is_exactly_zero_with_its_noise_floor(tables: dict[str, pa.Table]) -> None:
