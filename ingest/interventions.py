@@ -109,7 +109,7 @@ def run_battery(
     """Run the battery on one behaviour's engine."""
     result = measure_battery(engine, prompts, config, features, first_number, progress, supernodes=supernodes)
     tables = intervention_tables(engine, result.measured, behaviour, result.noise)
-    return tables | {"effect": effect_table(engine.prompts, result.measured, seed=config.seed)}
+    return tables | {"effect": effect_table(engine.prompts, result.measured)}
 
 
 def measure_battery(

@@ -41,8 +41,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 Tables = Mapping[str, pa.Table]
 ONE_THREAD_BELOW = 256
-"""d_model below which one thread is faster than two: the products are too small to share (0.5 s against 9 s for 720 prompts
-of the embedded model while the other core was busy)."""
+"""d_model below which one thread is faster than two: the products are too small to share."""
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,11 @@ from ingest.intervene.tables import table
 from ingest.prompts import Prompt
 
 ALL = "all"
-POOLED_DRAWS = 999
 HELD_OUT = "held_out"
 """Split name for everything that discovery did not see: validation and test together."""
 
 
-def effect_table(prompts: Sequence[Prompt], measured: Sequence[Measured], *, draws: int = POOLED_DRAWS, seed: int = 0) -> pa.Table:
+def effect_table(prompts: Sequence[Prompt], measured: Sequence[Measured]) -> pa.Table:
     """Summarise every intervention that is no control and no no-op."""
     controls: dict[int, dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
     for item in measured:
@@ -40,13 +39,13 @@ def effect_table(prompts: Sequence[Prompt], measured: Sequence[Measured], *, dra
     rows: list[dict[str, Any]] = []
     for item in measured:
         if item.job.control_of is None and item.job.work.rule != "no_op" and len(item.job.prompts):
-            rows += _rows_of(prompts, item, controls.get(item.job.number, {}), draws, seed)
+            rows += _rows_of(prompts, item, controls.get(item.job.number, {}))
     _adjust(rows)
     names = [name for name in rows[0] if name != "rule"] if rows else ["intervention"]
     return table("effect", {name: [row[name] for row in rows] for name in names})
 
 
-def _rows_of(prompts: Sequence[Prompt], item: Measured, controls: dict[str, list[Measured]], draws: int, seed: int) -> list[dict[str, Any]]:
+def _rows_of(prompts: Sequence[Prompt], item: Measured, controls: dict[str, list[Measured]]) -> list[dict[str, Any]]:
     run = [prompts[p] for p in item.job.prompts.tolist()]
     clusters = np.array([prompt.cluster for prompt in run])
     languages = np.array([prompt.language for prompt in run])
