@@ -113,6 +113,8 @@ class Catalogue:
         if not self.path.exists():
             return {}
         with self._reading() as connection:
+            if not connection.execute("select 1 from sqlite_master limit 1").fetchall():
+                return {}  # whoever made the file was stopped before its first commit
             rows = connection.execute(f"select table_name, row_key, sha256 from {CHECKSUM_TABLE}").fetchall()
             return {(row["table_name"], row["row_key"]): row["sha256"] for row in rows}
 

@@ -89,3 +89,10 @@ def test_a_file_that_is_no_catalogue_is_an_error_that_says_what_to_do(tmp_path: 
         catalogue.rows("note")
     with pytest.raises(StoreError, match="repair"):
         catalogue.add_note("x")
+
+
+def test_a_file_without_its_first_commit_is_an_empty_catalogue(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    catalogue.path.touch()
+    assert catalogue.damage() == []
+    assert catalogue.checksums() == {}
