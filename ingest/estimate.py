@@ -179,7 +179,7 @@ class Estimate:
             ModelError: a stage that needs more device or host memory than there is.
             StoreError: a disk that is too small.
         """
-        from ingest.pipeline import parse_bytes
+        from ingest.workshop import parse_bytes
 
         budget = parse_bytes(self.plan.memory_budget)
         if budget is not None and budget < self.shapes.matrix:
@@ -232,7 +232,7 @@ def estimate(
         ModelError: a family without an adapter, or a device that is not there.
     """
     from ingest.model import DTYPES
-    from ingest.pipeline import ONE_THREAD_BELOW
+    from ingest.workshop import ONE_THREAD_BELOW
 
     device = _device(plan) if tflops is None else torch.device("cpu")
     config, shapes, model_path = _shapes(plan)
@@ -423,7 +423,7 @@ def _encode(found: Estimate, tokens: float, layers: int | None = None) -> float:
 
 def _resident(found: Estimate, layers: int) -> int:
     """Bytes of transcoder matrices on the device: all that are used, or what the budget allows (one matrix at least)."""
-    from ingest.pipeline import parse_bytes
+    from ingest.workshop import parse_bytes
 
     everything = 2 * layers * found.shapes.matrix
     budget = parse_bytes(found.plan.memory_budget)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ingest.pipeline import Tables, Workshop
 from ingest.plan import Plan
+from ingest.workshop import Tables, Workshop
 
 log = logging.getLogger(__name__)
 

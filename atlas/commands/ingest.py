@@ -185,7 +185,7 @@ def plan_command(
 
     from atlas.errors import UsageError
     from ingest.estimate import estimate
-    from ingest.pipeline import parse_bytes
+    from ingest.workshop import parse_bytes
 
     if assume_memory is not None and assume_tflops is None:
         raise UsageError("--assume-memory speaks of another machine, whose rate is not given.", hint="Give --assume-tflops too.")

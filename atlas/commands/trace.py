@@ -44,10 +44,10 @@ def trace(
       atlas trace --model ./model --transcoders ./transcoders --tokens 0,5,17 --dtype float64 --out graph.npz
     """
     from atlas.errors import UsageError
-    from ingest.pipeline import parse_bytes
     from ingest.sources import resolve_source
     from ingest.trace import parse_tokens
     from ingest.trace import trace as run_trace
+    from ingest.workshop import parse_bytes
 
     if transcoders is None and not model.startswith("embedded:"):
         raise UsageError(f"Model {model!r} has no transcoders.", hint="Give --transcoders: a directory or a Hugging Face id.")

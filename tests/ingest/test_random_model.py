@@ -23,9 +23,10 @@ from atlas.publish import publish
 from atlas.runs import list_runs, tables_equal
 from atlas.schema import arrow_schema
 from atlas.shards import RunWriter
-from ingest.pipeline import Outcome, read_back, run_plan
+from ingest.pipeline import Outcome, run_plan
 from ingest.plan import STAGES, Plan
 from ingest.residency import Residency
+from ingest.workshop import read_back
 from tests.ingest.random_directory import break_weights, write_model, write_transcoders
 
 
