@@ -7,7 +7,7 @@
 -- because sorted views page by it. Times are naive UTC. Values after a comparison are after - before. Languages are ISO 639-1 codes;
 -- `xx` is the pseudo-language of random tokens.
 
-create type run_kind as enum ('ingest', 'import', 'publish');
+create type run_kind as enum ('ingest', 'import', 'publish', 'label', 'compare', 'ask');
 create type run_state as enum ('running', 'complete', 'failed');
 create type computation_type as enum ('hidden_state_transfer', 'candidate_set_filtering', 'abstract_mapping', 'gated_decision');
 create type split as enum ('train', 'validation', 'test');
@@ -21,7 +21,7 @@ create type node_kind as enum ('feature', 'error', 'token', 'logit', 'input', 'o
 create type edge_kind as enum ('star_total', 'star_direct', 'virtual_weight', 'attribution', 'causal');
 create type context_kind as enum ('top', 'quantile', 'non_activating');
 create type neighbour_kind as enum ('decoder_cosine', 'coactivation');
-create type rule as enum ('no_op', 'zero', 'mean', 'resample', 'scale', 'add', 'patch', 'swap', 'random_direction', 'error_only', 'whole_mlp');
+create type rule as enum ('no_op', 'zero', 'mean', 'resample', 'scale', 'add', 'patch', 'swap', 'random_direction', 'error_only', 'whole_mlp', 'clamp', 'mixed');
 create type mode as enum ('free', 'frozen_attention', 'direct', 'constrained_layers');
 create type position_rule as enum ('decision', 'content', 'all', 'explicit');
 create type control_kind as enum ('matched_random', 'same_norm_direction', 'error_only', 'whole_mlp', 'no_op', 'other_concept', 'antonym_partner', 'split_half');
@@ -315,6 +315,8 @@ create table answer (
     logit    float,
     logprob  float,
     rank     integer,
+    token_ids integer[],
+    token_logprobs float[],
     primary key (run_id, prompt, answer)
 );
 comment on table answer is 'one row per candidate answer of a prompt';
@@ -323,10 +325,12 @@ comment on column answer.prompt is 'prompt';
 comment on column answer.answer is 'ordinal; 0 is the correct one';
 comment on column answer.role is 'correct, contrast, …';
 comment on column answer.text is 'answer with its leading space';
-comment on column answer.token_id is 'the single token; null where an import does not say';
-comment on column answer.logit is 'float32 logit at the decision position';
-comment on column answer.logprob is 'log-probability, nats';
-comment on column answer.rank is '0 is the top token';
+comment on column answer.token_id is 'the single token, or the first of several; null where an import does not say';
+comment on column answer.logit is 'float32 logit at the decision position; null for an answer of several tokens';
+comment on column answer.logprob is 'log-probability, nats; of several tokens the sum, teacher-forced';
+comment on column answer.rank is '0 is the top token; null for an answer of several tokens';
+comment on column answer.token_ids is 'tokens of an answer of several; null for a single token';
+comment on column answer.token_logprobs is 'log-probability of each of them given the prompt and those before it, nats; null for a single token';
 
 create table baseline (
     run_id        varchar not null,
@@ -342,7 +346,7 @@ create table baseline (
 comment on table baseline is 'one row per prompt: what the analysed model does unedited';
 comment on column baseline.run_id is 'run';
 comment on column baseline.prompt is 'prompt';
-comment on column baseline.margin is 'logit(correct) - max logit over contrasts';
+comment on column baseline.margin is 'logit(correct) - max logit over contrasts; with answers of several tokens, of summed log-probabilities';
 comment on column baseline.correct is 'margin > 0';
 comment on column baseline.top1_token_id is 'most probable next token; null, with the three below, where an import does not say';
 comment on column baseline.top1_token is 'its text';
@@ -497,6 +501,44 @@ comment on column feature_role.role is 'role';
 comment on column feature_role.n_tokens is 'tokens with that role';
 comment on column feature_role.n_active is 'of these, active';
 comment on column feature_role.sum_activation is 'sum over tokens';
+
+create table feature_profile (
+    run_id             varchar not null,
+    layer              smallint not null,
+    feature            integer not null,
+    basis              varchar not null,
+    n_examples         integer not null,
+    top_tokens         varchar[] not null,
+    top_shares         double[] not null,
+    n_distinct_tokens  integer not null,
+    single_token_share double not null,
+    role               token_role,
+    role_share         double,
+    language           varchar,
+    language_share     double,
+    script             varchar,
+    script_share       double,
+    position_mean      double,
+    position_sd        double
+);
+comment on table feature_profile is 'one row per run and feature that fires: what a mechanical label is made of; key (run_id, layer, feature)';
+comment on column feature_profile.run_id is 'run';
+comment on column feature_profile.layer is 'layer';
+comment on column feature_profile.feature is 'feature';
+comment on column feature_profile.basis is 'activations: every active token; contexts: the stored contexts of a corpus run, half of them the strongest';
+comment on column feature_profile.n_examples is 'active tokens looked at';
+comment on column feature_profile.top_tokens is 'tokens with the largest shares of the activation mass, largest first';
+comment on column feature_profile.top_shares is 'their shares of the sum of activations';
+comment on column feature_profile.n_distinct_tokens is 'different tokens it fires on';
+comment on column feature_profile.single_token_share is 'share of the mass on the first of top_tokens; 1 is a single-token feature';
+comment on column feature_profile.role is 'token role with the largest share of the mass';
+comment on column feature_profile.role_share is 'its share';
+comment on column feature_profile.language is 'language with the largest mean activation per token';
+comment on column feature_profile.language_share is 'its share of the sum of these means over languages';
+comment on column feature_profile.script is 'script with the largest share of the mass: Latin, Han, digits, punctuation, …';
+comment on column feature_profile.script_share is 'its share';
+comment on column feature_profile.position_mean is 'mean position, weighted by activation';
+comment on column feature_profile.position_sd is 'standard deviation of the position, weighted by activation';
 
 create table parameter_set (
     parameter_set varchar not null,
@@ -1093,6 +1135,74 @@ comment on column effect.p_value is '(1 + #controls as extreme) / (1 + draws); n
 comment on column effect.q_value is 'Benjamini-Hochberg within (run, rule, language)';
 
 
+create table continuation (
+    run_id         varchar not null references run (run_id),
+    intervention   integer not null,
+    prompt         integer not null,
+    sample         smallint not null,
+    temperature    double not null,
+    seed           integer,
+    text           varchar not null,
+    token_ids      integer[] not null,
+    tokens         varchar[] not null,
+    token_logprobs float[] not null,
+    kl             double,
+    primary key (run_id, intervention, prompt, sample)
+);
+comment on table continuation is 'one row per intervention, prompt and sample: how the model went on';
+comment on column continuation.run_id is 'run';
+comment on column continuation.intervention is 'intervention under which it was written; -1: unedited';
+comment on column continuation.prompt is 'prompt it follows';
+comment on column continuation.sample is 'ordinal of the sample; samples of one ordinal share their random numbers';
+comment on column continuation.temperature is '0 is greedy';
+comment on column continuation.seed is 'seed of the samples; null where greedy';
+comment on column continuation.text is 'the new tokens as one text';
+comment on column continuation.token_ids is 'the new tokens';
+comment on column continuation.tokens is 'their texts';
+comment on column continuation.token_logprobs is 'log-probability of each under the run that wrote it (at temperature 1), nats';
+comment on column continuation.kl is 'KL(unedited || edited) of the token after the prompt, nats; null where unedited';
+
+create table next_token (
+    run_id         varchar not null references run (run_id),
+    intervention   integer not null,
+    prompt         integer not null,
+    token_id       integer not null,
+    token          varchar not null,
+    logprob_before double not null,
+    logprob_after  double not null,
+    primary key (run_id, intervention, prompt, token_id)
+);
+comment on table next_token is 'one row per intervention, prompt and token that it made much more or much less probable as the next one';
+comment on column next_token.run_id is 'run';
+comment on column next_token.intervention is 'intervention';
+comment on column next_token.prompt is 'prompt';
+comment on column next_token.token_id is 'token';
+comment on column next_token.token is 'its text';
+comment on column next_token.logprob_before is 'log-probability after the prompt, unedited, nats';
+comment on column next_token.logprob_after is 'the same, edited';
+
+create table feature_change (
+    run_id       varchar not null references run (run_id),
+    intervention integer not null,
+    prompt       integer not null,
+    layer        smallint not null,
+    feature      integer not null,
+    position     smallint not null,
+    before       float not null,
+    after        float not null,
+    primary key (run_id, intervention, prompt, layer, feature, position)
+);
+comment on table feature_change is 'one row per intervention, prompt and place of a later feature that it moved most';
+comment on column feature_change.run_id is 'run';
+comment on column feature_change.intervention is 'intervention';
+comment on column feature_change.prompt is 'prompt';
+comment on column feature_change.layer is 'layer, above the lowest edited one';
+comment on column feature_change.feature is 'feature';
+comment on column feature_change.position is 'position in the prompt';
+comment on column feature_change.before is 'activation in the unedited run';
+comment on column feature_change.after is 'activation in the edited run';
+
+
 -- ----------------------------------------------------------------------------------------------------
 -- Circuits and evidence
 -- ----------------------------------------------------------------------------------------------------
@@ -1279,6 +1389,9 @@ create table label (
     method         label_method not null,
     model          varchar,
     author         varchar,
+    source_run     varchar,
+    version        varchar,
+    rule           varchar,
     created_at     timestamp not null,
     retired        boolean not null,
     primary key (label_id)
@@ -1292,6 +1405,9 @@ comment on column label.text is 'the label';
 comment on column label.method is 'how it was made';
 comment on column label.model is 'model that wrote it';
 comment on column label.author is 'person or tool';
+comment on column label.source_run is 'run whose texts it was made from; null where a person or another tool made it';
+comment on column label.version is 'version of the rules or of the prompt that made it';
+comment on column label.rule is 'JSON: where the label says that the feature fires, for labels that can be scored by rule';
 comment on column label.created_at is 'naive UTC';
 comment on column label.retired is 'replaced by a later one';
 
@@ -1302,6 +1418,13 @@ create table label_score (
     prompt_version varchar not null,
     value          double not null,
     n_examples     integer not null,
+    ci_low         double,
+    ci_high        double,
+    sensitivity    double,
+    specificity    double,
+    auc            double,
+    n_activating   integer,
+    source_run     varchar,
     model          varchar,
     primary key (label_id, score, language, prompt_version)
 );
@@ -1309,10 +1432,103 @@ comment on table label_score is 'one row per label, score and language';
 comment on column label_score.label_id is 'label';
 comment on column label_score.score is 'detection, fuzzing or intruder';
 comment on column label_score.language is 'language of the examples';
-comment on column label_score.prompt_version is 'version of the scoring prompt';
+comment on column label_score.prompt_version is 'version of the scoring prompt, scorer, and run of the examples, e.g. detection-1/rule@e7c4d7f6';
 comment on column label_score.value is 'balanced accuracy';
 comment on column label_score.n_examples is 'examples';
+comment on column label_score.ci_low is '95 % interval over examples';
+comment on column label_score.ci_high is '95 % interval over examples';
+comment on column label_score.sensitivity is 'share of activating examples that were recognised';
+comment on column label_score.specificity is 'share of the other examples that were recognised';
+comment on column label_score.auc is 'area under the ROC curve of its probabilities; null where it gives none';
+comment on column label_score.n_activating is 'activating examples';
+comment on column label_score.source_run is 'run whose texts were judged';
 comment on column label_score.model is 'scorer';
+
+create table label_example (
+    run_id      varchar not null,
+    label_id    varchar not null,
+    layer       smallint not null,
+    feature     integer not null,
+    score       varchar not null,
+    language    varchar not null,
+    example     smallint not null,
+    source      token_source not null,
+    item        integer not null,
+    position    smallint not null,
+    activating  boolean not null,
+    quantile    smallint,
+    predicted   boolean not null,
+    probability double
+);
+comment on table label_example is 'one row per example that a label was scored on; key (run_id, label_id, layer, feature, score, language, example)';
+comment on column label_example.run_id is 'scoring run';
+comment on column label_example.label_id is 'label; empty for intruder detection, which needs none';
+comment on column label_example.layer is 'layer';
+comment on column label_example.feature is 'feature';
+comment on column label_example.score is 'detection, fuzzing or intruder';
+comment on column label_example.language is 'language of the example';
+comment on column label_example.example is 'ordinal';
+comment on column label_example.source is 'prompt or document of the run whose texts were judged';
+comment on column label_example.item is 'its ordinal';
+comment on column label_example.position is 'token it speaks of';
+comment on column label_example.activating is 'whether the feature fires there (fuzzing: whether the marked tokens are the firing ones)';
+comment on column label_example.quantile is 'decile among the activations in that language, 9 is strongest; null where it is silent';
+comment on column label_example.predicted is 'what the scorer said';
+comment on column label_example.probability is 'how sure it was, where it says';
+
+create table intruder_score (
+    run_id         varchar not null references run (run_id),
+    source_run     varchar not null,
+    transcoder_set varchar not null,
+    layer          smallint not null,
+    feature        integer not null,
+    language       varchar not null,
+    prompt_version varchar not null,
+    value          double not null,
+    chance         double not null,
+    n_trials       integer not null,
+    ci_low         double not null,
+    ci_high        double not null,
+    model          varchar,
+    primary key (run_id, layer, feature, language, prompt_version)
+);
+comment on table intruder_score is 'one row per feature and language: how often the text it does not fire on is found among texts it fires on';
+comment on column intruder_score.run_id is 'scoring run';
+comment on column intruder_score.source_run is 'run whose texts were judged';
+comment on column intruder_score.transcoder_set is 'set';
+comment on column intruder_score.layer is 'layer';
+comment on column intruder_score.feature is 'feature';
+comment on column intruder_score.language is 'language of the texts';
+comment on column intruder_score.prompt_version is 'version of the scoring prompt, and scorer';
+comment on column intruder_score.value is 'share of trials in which the intruder was found';
+comment on column intruder_score.chance is '1 / texts of a trial';
+comment on column intruder_score.n_trials is 'trials';
+comment on column intruder_score.ci_low is '95 % Wilson interval over trials';
+comment on column intruder_score.ci_high is '95 % Wilson interval over trials';
+comment on column intruder_score.model is 'scorer';
+
+create table label_failure (
+    run_id   varchar not null references run (run_id),
+    failure  integer not null,
+    layer    smallint not null,
+    feature  integer not null,
+    step     varchar not null,
+    language varchar,
+    label_id varchar,
+    reason   varchar not null,
+    attempts smallint not null,
+    primary key (run_id, failure)
+);
+comment on table label_failure is 'one row per feature that a language model gave no usable label or judgement for';
+comment on column label_failure.run_id is 'labelling or scoring run';
+comment on column label_failure.failure is 'ordinal within the run';
+comment on column label_failure.layer is 'layer';
+comment on column label_failure.feature is 'feature';
+comment on column label_failure.step is 'write, detection, fuzzing or intruder';
+comment on column label_failure.language is 'language of the examples';
+comment on column label_failure.label_id is 'label that was to be scored';
+comment on column label_failure.reason is 'what went wrong';
+comment on column label_failure.attempts is 'times it was tried';
 
 create table note (
     note_id        varchar not null,

@@ -20,7 +20,7 @@ from sqlmodel import Field, SQLModel
 from atlas.errors import UsageError
 from atlas.settings import schema_sql_path
 
-RunKind = Literal["ingest", "import", "publish"]
+RunKind = Literal["ingest", "import", "publish", "label", "compare", "ask"]
 RunState = Literal["running", "complete", "failed"]
 ComputationType = Literal["hidden_state_transfer", "candidate_set_filtering", "abstract_mapping", "gated_decision"]
 Split = Literal["train", "validation", "test"]
@@ -34,7 +34,9 @@ NodeKind = Literal["feature", "error", "token", "logit", "input", "output"]
 EdgeKind = Literal["star_total", "star_direct", "virtual_weight", "attribution", "causal"]
 ContextKind = Literal["top", "quantile", "non_activating"]
 NeighbourKind = Literal["decoder_cosine", "coactivation"]
-Rule = Literal["no_op", "zero", "mean", "resample", "scale", "add", "patch", "swap", "random_direction", "error_only", "whole_mlp"]
+Rule = Literal[
+    "no_op", "zero", "mean", "resample", "scale", "add", "patch", "swap", "random_direction", "error_only", "whole_mlp", "clamp", "mixed"
+]
 Mode = Literal["free", "frozen_attention", "direct", "constrained_layers"]
 PositionRule = Literal["decision", "content", "all", "explicit"]
 ControlKind = Literal[
@@ -286,10 +288,14 @@ class Answer(Row, table=True):
     answer: int = column("smallint", "ordinal; 0 is the correct one", key=True)
     role: AnswerRole = column("answer_role", "correct, contrast, …")
     text: str = column("varchar", "answer with its leading space")
-    token_id: int | None = column("integer", "the single token; null where an import does not say", null=True)
-    logit: float | None = column("float", "float32 logit at the decision position", null=True)
-    logprob: float | None = column("float", "log-probability, nats", null=True)
-    rank: int | None = column("integer", "0 is the top token", null=True)
+    token_id: int | None = column("integer", "the single token, or the first of several; null where an import does not say", null=True)
+    logit: float | None = column("float", "float32 logit at the decision position; null for an answer of several tokens", null=True)
+    logprob: float | None = column("float", "log-probability, nats; of several tokens the sum, teacher-forced", null=True)
+    rank: int | None = column("integer", "0 is the top token; null for an answer of several tokens", null=True)
+    token_ids: list[int] | None = column("integer[]", "tokens of an answer of several; null for a single token", null=True)
+    token_logprobs: list[float] | None = column(
+        "float[]", "log-probability of each of them given the prompt and those before it, nats; null for a single token", null=True
+    )
 
 
 class Baseline(Row, table=True):
@@ -298,7 +304,9 @@ class Baseline(Row, table=True):
     __table_args__ = {"comment": "one row per prompt: what the analysed model does unedited"}
     run_id: str = column("varchar", "run", key=True)
     prompt: int = column("integer", "prompt", key=True)
-    margin: float = column("float", "logit(correct) - max logit over contrasts")
+    margin: float = column(
+        "float", "logit(correct) - max logit over contrasts; with answers of several tokens, of summed log-probabilities"
+    )
     correct: bool = column("boolean", "margin > 0")
     top1_token_id: int | None = column(
         "integer",
@@ -419,6 +427,31 @@ class FeatureRole(Row, table=True):
     n_tokens: int = column("bigint", "tokens with that role")
     n_active: int = column("bigint", "of these, active")
     sum_activation: float = column("double", "sum over tokens")
+
+
+class FeatureProfile(Row, table=True):
+    """One row per run and feature that fires: what a mechanical label is made of."""
+
+    __table_args__ = {"comment": "one row per run and feature that fires: what a mechanical label is made of; key (run_id, layer, feature)"}
+    run_id: str = column("varchar", "run", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    basis: str = column(
+        "varchar", "activations: every active token; contexts: the stored contexts of a corpus run, half of them the strongest"
+    )
+    n_examples: int = column("integer", "active tokens looked at")
+    top_tokens: list[str] = column("varchar[]", "tokens with the largest shares of the activation mass, largest first")
+    top_shares: list[float] = column("double[]", "their shares of the sum of activations")
+    n_distinct_tokens: int = column("integer", "different tokens it fires on")
+    single_token_share: float = column("double", "share of the mass on the first of top_tokens; 1 is a single-token feature")
+    role: TokenRole | None = column("token_role", "token role with the largest share of the mass", null=True)
+    role_share: float | None = column("double", "its share", null=True)
+    language: str | None = column("varchar", "language with the largest mean activation per token", null=True)
+    language_share: float | None = column("double", "its share of the sum of these means over languages", null=True)
+    script: str | None = column("varchar", "script with the largest share of the mass: Latin, Han, digits, punctuation, …", null=True)
+    script_share: float | None = column("double", "its share", null=True)
+    position_mean: float | None = column("double", "mean position, weighted by activation", null=True)
+    position_sd: float | None = column("double", "standard deviation of the position, weighted by activation", null=True)
 
 
 class ParameterSet(Row, table=True):
@@ -827,6 +860,50 @@ class Effect(Row, table=True):
     q_value: float | None = column("double", "Benjamini-Hochberg within (run, rule, language)", null=True)
 
 
+class Continuation(Row, table=True):
+    """One row per intervention, prompt and sample: how the model went on."""
+
+    __table_args__ = {"comment": "one row per intervention, prompt and sample: how the model went on"}
+    run_id: str = column("varchar", "run", key=True, references="run.run_id")
+    intervention: int = column("integer", "intervention under which it was written; -1: unedited", key=True)
+    prompt: int = column("integer", "prompt it follows", key=True)
+    sample: int = column("smallint", "ordinal of the sample; samples of one ordinal share their random numbers", key=True)
+    temperature: float = column("double", "0 is greedy")
+    seed: int | None = column("integer", "seed of the samples; null where greedy", null=True)
+    text: str = column("varchar", "the new tokens as one text")
+    token_ids: list[int] = column("integer[]", "the new tokens")
+    tokens: list[str] = column("varchar[]", "their texts")
+    token_logprobs: list[float] = column("float[]", "log-probability of each under the run that wrote it (at temperature 1), nats")
+    kl: float | None = column("double", "KL(unedited || edited) of the token after the prompt, nats; null where unedited", null=True)
+
+
+class NextToken(Row, table=True):
+    """One row per intervention, prompt and token that it made much more or much less probable as the next one."""
+
+    __table_args__ = {"comment": "one row per intervention, prompt and token that it made much more or much less probable as the next one"}
+    run_id: str = column("varchar", "run", key=True, references="run.run_id")
+    intervention: int = column("integer", "intervention", key=True)
+    prompt: int = column("integer", "prompt", key=True)
+    token_id: int = column("integer", "token", key=True)
+    token: str = column("varchar", "its text")
+    logprob_before: float = column("double", "log-probability after the prompt, unedited, nats")
+    logprob_after: float = column("double", "the same, edited")
+
+
+class FeatureChange(Row, table=True):
+    """One row per intervention, prompt and place of a later feature that it moved most."""
+
+    __table_args__ = {"comment": "one row per intervention, prompt and place of a later feature that it moved most"}
+    run_id: str = column("varchar", "run", key=True, references="run.run_id")
+    intervention: int = column("integer", "intervention", key=True)
+    prompt: int = column("integer", "prompt", key=True)
+    layer: int = column("smallint", "layer, above the lowest edited one", key=True)
+    feature: int = column("integer", "feature", key=True)
+    position: int = column("smallint", "position in the prompt", key=True)
+    before: float = column("float", "activation in the unedited run")
+    after: float = column("float", "activation in the edited run")
+
+
 class Circuit(Row, table=True):
     """One row per circuit."""
 
@@ -943,6 +1020,11 @@ class Label(Row, table=True):
     method: LabelMethod = column("label_method", "how it was made")
     model: str | None = column("varchar", "model that wrote it", null=True)
     author: str | None = column("varchar", "person or tool", null=True)
+    source_run: str | None = column("varchar", "run whose texts it was made from; null where a person or another tool made it", null=True)
+    version: str | None = column("varchar", "version of the rules or of the prompt that made it", null=True)
+    rule: str | None = column(
+        "varchar", "JSON: where the label says that the feature fires, for labels that can be scored by rule", null=True
+    )
     created_at: datetime = column("timestamp", "naive UTC")
     retired: bool = column("boolean", "replaced by a later one")
 
@@ -954,10 +1036,79 @@ class LabelScore(Row, table=True):
     label_id: str = column("varchar", "label", key=True)
     score: str = column("varchar", "detection, fuzzing or intruder", key=True)
     language: str = column("varchar", "language of the examples", key=True)
-    prompt_version: str = column("varchar", "version of the scoring prompt", key=True)
+    prompt_version: str = column(
+        "varchar", "version of the scoring prompt, scorer, and run of the examples, e.g. detection-1/rule@e7c4d7f6", key=True
+    )
     value: float = column("double", "balanced accuracy")
     n_examples: int = column("integer", "examples")
+    ci_low: float | None = column("double", "95 % interval over examples", null=True)
+    ci_high: float | None = column("double", "95 % interval over examples", null=True)
+    sensitivity: float | None = column("double", "share of activating examples that were recognised", null=True)
+    specificity: float | None = column("double", "share of the other examples that were recognised", null=True)
+    auc: float | None = column("double", "area under the ROC curve of its probabilities; null where it gives none", null=True)
+    n_activating: int | None = column("integer", "activating examples", null=True)
+    source_run: str | None = column("varchar", "run whose texts were judged", null=True)
     model: str | None = column("varchar", "scorer", null=True)
+
+
+class LabelExample(Row, table=True):
+    """One row per example that a label was scored on."""
+
+    __table_args__ = {
+        "comment": "one row per example that a label was scored on; key (run_id, label_id, layer, feature, score, language, example)"
+    }
+    run_id: str = column("varchar", "scoring run", key=True)
+    label_id: str = column("varchar", "label; empty for intruder detection, which needs none", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    score: str = column("varchar", "detection, fuzzing or intruder", key=True)
+    language: str = column("varchar", "language of the example", key=True)
+    example: int = column("smallint", "ordinal", key=True)
+    source: TokenSource = column("token_source", "prompt or document of the run whose texts were judged")
+    item: int = column("integer", "its ordinal")
+    position: int = column("smallint", "token it speaks of")
+    activating: bool = column("boolean", "whether the feature fires there (fuzzing: whether the marked tokens are the firing ones)")
+    quantile: int | None = column(
+        "smallint", "decile among the activations in that language, 9 is strongest; null where it is silent", null=True
+    )
+    predicted: bool = column("boolean", "what the scorer said")
+    probability: float | None = column("double", "how sure it was, where it says", null=True)
+
+
+class IntruderScore(Row, table=True):
+    """One row per feature and language: how often the text it does not fire on is found among texts it fires on."""
+
+    __table_args__ = {
+        "comment": "one row per feature and language: how often the text it does not fire on is found among texts it fires on"
+    }
+    run_id: str = column("varchar", "scoring run", key=True, references="run.run_id")
+    source_run: str = column("varchar", "run whose texts were judged")
+    transcoder_set: str = column("varchar", "set")
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    language: str = column("varchar", "language of the texts", key=True)
+    prompt_version: str = column("varchar", "version of the scoring prompt, and scorer", key=True)
+    value: float = column("double", "share of trials in which the intruder was found")
+    chance: float = column("double", "1 / texts of a trial")
+    n_trials: int = column("integer", "trials")
+    ci_low: float = column("double", "95 % Wilson interval over trials")
+    ci_high: float = column("double", "95 % Wilson interval over trials")
+    model: str | None = column("varchar", "scorer", null=True)
+
+
+class LabelFailure(Row, table=True):
+    """One row per feature that a language model gave no usable label or judgement for."""
+
+    __table_args__ = {"comment": "one row per feature that a language model gave no usable label or judgement for"}
+    run_id: str = column("varchar", "labelling or scoring run", key=True, references="run.run_id")
+    failure: int = column("integer", "ordinal within the run", key=True)
+    layer: int = column("smallint", "layer")
+    feature: int = column("integer", "feature")
+    step: str = column("varchar", "write, detection, fuzzing or intruder")
+    language: str | None = column("varchar", "language of the examples", null=True)
+    label_id: str | None = column("varchar", "label that was to be scored", null=True)
+    reason: str = column("varchar", "what went wrong")
+    attempts: int = column("smallint", "times it was tried")
 
 
 class Note(Row, table=True):
