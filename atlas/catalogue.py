@@ -175,10 +175,33 @@ class Catalogue:
                         "(table_name varchar, row_key varchar, sha256 varchar, primary key (table_name, row_key))"
                     )
                 )
+                self._add_columns(connection, text)
         except DatabaseError as error:
             raise self._explain(error.orig or error) from error
         self._engine = engine
         return engine
+
+    def _add_columns(self, connection: Any, text: Any) -> None:
+        """Give tables of an older version the columns they lack; rows that were whole get the checksum of their new form."""
+        from atlas.schema import TABLES
+
+        for table, keys in KEYS.items():
+            there = {row["name"] for row in connection.execute(text(f"pragma table_info({table})")).mappings()}
+            lacking = [column for column in TABLES[table].__table__.columns if column.name not in there]  # type: ignore[attr-defined]
+            if not lacking:
+                continue
+            stored = f"select sha256 from {CHECKSUM_TABLE} where table_name = :t and row_key = :k"
+            whole = []
+            for row in connection.execute(text(f"select * from {table}")).mappings().all():
+                key = {"t": table, "k": canonical_json([row[name] for name in keys])}
+                if connection.execute(text(stored), key).scalar() == row_checksum(row):
+                    whole.append((key, row_checksum({**row, **{column.name: None for column in lacking}})))
+            for column in lacking:
+                kind = column.type.compile(dialect=connection.dialect)
+                connection.execute(text(f"alter table {table} add column {column.name} {kind}"))
+            update = f"update {CHECKSUM_TABLE} set sha256 = :h where table_name = :t and row_key = :k"
+            for key, digest in whole:
+                connection.execute(text(update), {**key, "h": digest})
 
     def _write(self, rows: Iterable[Row], remove: Iterable[Row] = ()) -> None:
         """Insert or replace rows and remove others, with their checksums, in one transaction."""

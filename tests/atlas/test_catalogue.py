@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from atlas import schema
-from atlas.catalogue import KEYS, Catalogue
+from atlas.catalogue import KEYS, Catalogue, row_checksum
 from atlas.errors import DamagedError, StoreError, UsageError
+from atlas.ids import canonical_json
 from tests.atlas.samples import sample_catalogue
 
 
@@ -96,3 +97,25 @@ def test_a_file_without_its_first_commit_is_an_empty_catalogue(tmp_path: Path) -
     catalogue.path.touch()
     assert catalogue.damage() == []
     assert catalogue.checksums() == {}
+
+
+def test_a_file_of_an_older_version_gets_new_columns_and_keeps_what_its_checksums_say(tmp_path: Path) -> None:
+    made = Catalogue(tmp_path)
+    made.add_label("s", 1, 2, "whole")
+    made.add_label("s", 1, 3, "spoiled")
+    made._engine.dispose()  # type: ignore[union-attr]
+    with sqlite3.connect(made.path) as connection:
+        connection.row_factory = sqlite3.Row
+        for column in ("source_run", "version", "rule"):
+            connection.execute(f"alter table label drop column {column}")
+        for row in connection.execute("select * from label").fetchall():
+            key = canonical_json([row["label_id"]])
+            connection.execute("update row_checksum set sha256 = ? where row_key = ?", [row_checksum(dict(row)), key])
+        connection.execute("update label set text = 'changed' where text = 'spoiled'")
+    connection.close()
+
+    older = Catalogue(tmp_path)
+    assert len(older.damage()) == 1
+    older.add_label("s", 1, 4, "new")
+    assert [row["rule"] for row in older.rows("label")] == [None] * 3
+    assert len(older.damage()) == 1, "the spoiled row stays a spoiled row, the others are whole"
