@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atlas import filters
 from atlas.errors import AtlasError, UsageError
+from atlas.filters import Among, Both, Compare, Either, Flag, Not, Null, Search, parse
+from atlas.memory_filter import passes
 from atlas.settings import DATABASE
-from tui import filters
 from tui.data.pages import open_features
-from tui.filters import Among, Both, Compare, Either, Flag, Not, Null, Search, parse
-from tui.memory_filter import passes
 from tui.session import Session
 
 

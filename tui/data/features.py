@@ -10,8 +10,8 @@ In: a `FeatureView`, the languages and scores that the run has. Out: the stateme
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from atlas import filters
 from atlas.errors import UsageError
-from tui import filters
 from tui.data.compose import Names, Statement
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from textual.binding import BindingType
 from textual.widget import Widget
 
+from atlas import filters
 from atlas.errors import AtlasError
 from atlas.ids import feature_name
-from tui import filters
 from tui.data.pages import FeatureSource, find_feature, open_features
 from tui.data.runs import RunInfo
 from tui.feature_columns import all_columns, default_columns

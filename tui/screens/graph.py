@@ -10,12 +10,13 @@ from textual import events
 from textual.binding import BindingType
 from textual.widget import Widget
 
+from atlas import filters
 from atlas.errors import UsageError
 from atlas.ids import feature_name
-from tui import filters, graph_card
+from atlas.memory_filter import passes
+from tui import graph_card
 from tui.data import Asker
 from tui.graph_card import GraphData, Rows
-from tui.memory_filter import passes
 from tui.screens.base import AtlasScreen, bindings_of
 from tui.widgets.line_view import LineView
 

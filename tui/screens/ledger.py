@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from textual import events, on
 from textual.widget import Widget
 
+from atlas import filters
 from atlas.errors import AtlasError
-from tui import filters
+from atlas.memory_filter import passes
 from tui.columns import Column, plain, result_columns
 from tui.data import Statement
-from tui.memory_filter import passes
 from tui.screens.base import AtlasScreen
 from tui.session import Session
 from tui.widgets.line_view import LineView, Section

@@ -11,11 +11,11 @@ from textual import events, on
 from textual.binding import BindingType
 from textual.widget import Widget
 
+from atlas import filters
 from atlas.errors import UsageError
-from tui import filters
+from atlas.memory_filter import passes
 from tui.columns import Column
 from tui.data import Asker, Read, Where
-from tui.memory_filter import passes
 from tui.prompt_card import PromptCard, compare, read_prompt, sections
 from tui.screens.base import AtlasScreen, bindings_of
 from tui.widgets.line_view import LineView

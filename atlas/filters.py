@@ -1,7 +1,7 @@
 """Parse what a person types into `/`: a filter expression, or words to search for.
 
 In: text such as `layer>=20 and lape<0.5`. Out: a small typed tree over column names, or `Search` where the text holds no comparison.
-No SQL: `tui/data.py` turns the tree into a statement with bound values and refuses names that are not columns.
+No SQL: the browser's data package turns the tree into a statement with bound values and refuses names that are not columns.
 
     expression  = term ("or" term)*
     term        = factor ("and" factor)*          "and" may be left out between comparisons
