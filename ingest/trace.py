@@ -13,8 +13,8 @@ import pyarrow as pa
 import torch
 
 from atlas.errors import UsageError
+from atlas.export.graph import graph_json, write_listed
 from ingest.graphs.attribution import AttributionConfig, AttributionGraph, attribute
-from ingest.graphs.export_json import graph_json, write_json
 from ingest.graphs.export_npz import check_size, graph_arrays, write_npz
 from ingest.graphs.prune import Pruned
 from ingest.graphs.tables import graph_tables
@@ -53,19 +53,18 @@ class Traced:
         """Write `.json` or `.npz`, by the path's ending."""
         check_ending(path)
         if path.suffix == ".json":
-            write_json(
-                graph_json(
-                    self.graph,
-                    self.pruned,
-                    slug=slug or path.stem,
-                    scan=self.transcoders.name,
-                    prompt=self.prompt,
-                    token_texts=self.token_texts,
-                    logit_texts=self.logit_texts,
-                    node_threshold=self.node_threshold,
-                ),
-                path,
+            tables = self.tables(name=slug or path.stem)
+            (row,) = tables["graph"].to_pylist()
+            content = graph_json(
+                tables["node"].to_pylist(),
+                tables["edge"].to_pylist(),
+                row,
+                prompt=self.prompt,
+                tokens=self.token_texts,
+                scan=self.transcoders.name,
+                n_layers=self.graph.order.n_layers,
             )
+            write_listed(content, path)
             return
         meta = {"backend": "feature-atlas", "dtype": str(self.graph.edges.dtype).removeprefix("torch."), **self._parameters()}
         write_npz(graph_arrays(self.graph, self.pruned, self.transcoders, logit_texts=self.logit_texts, meta=meta), path)

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from atlas import __version__, files
-from atlas.errors import UsageError
+from atlas.errors import InputError, UsageError
 from atlas.export.cells import CONTROL
 from atlas.export.provenance import Provenance, sidecar_path, write_sidecar
 
@@ -160,6 +160,22 @@ def graph_json(
     return {"metadata": metadata, "qParams": parameters, "nodes": shown, "links": links}
 
 
+def write_listed(content: Mapping[str, Any], path: Path) -> None:
+    """Write a graph of `graph_json`, whole or not at all, and list it in `graph-metadata.json` beside it.
+
+    The front end finds a folder's graphs by that list, and a graph by its slug, which is the file's name. Raises InputError where a
+    file of that name is no such list.
+    """
+    listing = path.with_name("graph-metadata.json")
+    try:
+        graphs = json.loads(listing.read_text(encoding="utf-8"))["graphs"] if listing.exists() else []
+        others = [entry for entry in graphs if entry["slug"] != content["metadata"]["slug"]]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{listing} is no list of graphs: {error}", hint="move it away, or choose another folder") from error
+    for target, data in ((path, content), (listing, {"graphs": [*others, content["metadata"]]})):
+        files.write_whole(target, json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode())
+
+
 def _texts(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the prompt's tokens as the token nodes name them."""
     found = {row["position"]: row["label"] for row in nodes if row["kind"] == "token"}
@@ -219,6 +235,6 @@ def _node(row: Mapping[str, Any], identity: str, layers: int, influence: float |
         "reverse_ctx_idx": 0,
         "jsNodeId": script.get(kind, f"L_{token}-{position}"),
         "clerp": f'Output "{row["label"]}" (p={probability:.3f})' if kind == "logit" else "",
-        "influence": influence,
+        "influence": None if kind == "logit" else influence,
         "activation": row["mean_activation"] if kind == "feature" else None,
     }
