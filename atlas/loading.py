@@ -27,6 +27,7 @@ from atlas.errors import DamagedError
 from atlas.folder import Atlas, CommitRecord, Manifest, ShardFile, sealed, unseal
 from atlas.ids import canonical_json, sha256_file, sha256_text
 from atlas.schema import CATALOGUE_TABLES, STORE_TABLES, TABLES, arrow_schema, has_run, key_columns
+from atlas.settings import ACTIVATION_GROUP_ROWS
 from atlas.shards import write_parquet
 
 DERIVED = "derived"
@@ -206,16 +207,21 @@ class Loader:
             files.make_folder(target.parent)
             built = files.temporary_name(target)
             paths = self.paths("activation", run_id)
-            if table == "activation":
-                write_parquet(built, table, merged_groups(table, paths), grouped=True)
-            else:
-                source = f"select * from read_parquet({file_list(paths)}) order by prompt, position, layer, feature"
-                options = "format parquet, compression zstd, compression_level 1, row_group_size 122880"
-                self.connection.execute(f"copy ({source}) to {quoted(str(built))} ({options})")
+            groups = merged_groups(table, paths) if table == "activation" else self._by_prompt(table, paths)
+            write_parquet(built, table, groups, grouped=True)
             content = {"sha256_of_file": sha256_file(built), "bytes": built.stat().st_size}
             files.write_whole(target.with_suffix(".json"), sealed(content))
             files.swap_in(built, target)
         return target.relative_to(self.atlas.path).as_posix()
+
+    def _by_prompt(self, table: str, paths: Sequence[str]) -> Iterator[pa.Table]:
+        """Read a run's activations sorted by prompt, a row group at a time; what does not fit the engine's memory spills."""
+        columns = ", ".join(name(column) for column in arrow_schema(table).names)
+        source = f"select {columns} from read_parquet({file_list(paths)}) order by prompt, position, layer, feature"
+        schema = arrow_schema(table)
+        with self.connection.cursor() as cursor:
+            for batch in cursor.sql(source).to_arrow_reader(ACTIVATION_GROUP_ROWS):
+                yield pa.Table.from_batches([batch]).cast(schema)
 
     def _make_view(self, table: str, found: Mapping[str, Sequence[str]]) -> None:
         columns = arrow_schema(table).names

@@ -74,7 +74,7 @@ def write_parquet(
     n_rows = 0
     with files.Stream(path) as stream:
         sink = pa.PythonFile(stream, mode="w")
-        with contextlib.closing(pq.ParquetWriter(sink, first.schema, **writer_options(table, first))) as writer:
+        with contextlib.closing(pq.ParquetWriter(sink, first.schema, **writer_options(table))) as writer:
             for group in _chain(first, groups):
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
                 n_rows += group.num_rows
