@@ -456,6 +456,32 @@ comment on column feature.suppressed_token_ids is 'tokens lowered most';
 comment on column feature.suppressed_tokens is 'their texts';
 comment on column feature.suppressed_weights is 'their logit weights';
 
+create table term (
+    run_id varchar not null,
+    term   integer not null,
+    token  varchar not null,
+    n      bigint not null
+);
+comment on table term is 'one row per run and text among the promoted tokens of its features, in the order of texts: made at publish, for searching; key (run_id, term)';
+comment on column term.run_id is 'run';
+comment on column term.term is 'ordinal within the run, from 0';
+comment on column term.token is 'the text';
+comment on column term.n is 'promoted tokens with this text';
+
+create table feature_term (
+    run_id  varchar not null,
+    layer   smallint not null,
+    feature integer not null,
+    rank    smallint not null,
+    term    integer not null
+);
+comment on table feature_term is 'one row per feature and promoted token, as a number for its text: made at publish, for searching; key (run_id, layer, feature, rank)';
+comment on column feature_term.run_id is 'run';
+comment on column feature_term.layer is 'layer';
+comment on column feature_term.feature is 'feature';
+comment on column feature_term.rank is '0 is promoted most';
+comment on column feature_term.term is 'its text, see term';
+
 create table feature_language (
     run_id           varchar not null,
     layer            smallint not null,

@@ -394,6 +394,33 @@ class Feature(Row, table=True):
     suppressed_weights: list[float] | None = column("float[]", "their logit weights", null=True)
 
 
+class Term(Row, table=True):
+    """One row per run and text among the promoted tokens of its features."""
+
+    __table_args__ = {
+        "comment": "one row per run and text among the promoted tokens of its features, in the order of texts: made at publish, "
+        "for searching; key (run_id, term)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    term: int = column("integer", "ordinal within the run, from 0", key=True)
+    token: str = column("varchar", "the text")
+    n: int = column("bigint", "promoted tokens with this text")
+
+
+class FeatureTerm(Row, table=True):
+    """One row per feature and promoted token, as a number for its text."""
+
+    __table_args__ = {
+        "comment": "one row per feature and promoted token, as a number for its text: made at publish, for searching; "
+        "key (run_id, layer, feature, rank)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    rank: int = column("smallint", "0 is promoted most", key=True)
+    term: int = column("integer", "its text, see term")
+
+
 class FeatureLanguage(Row, table=True):
     """One row per feature and language, zeros included where the feature is active in any language."""
 

@@ -64,6 +64,8 @@ def build_steps() -> Sequence[BuildStep]:
     return (
         BuildStep("parameter_set", _statement("parameter_set")),
         BuildStep("graph_sizes", _statement("graph_sizes")),
+        BuildStep("term", _statement("term")),
+        BuildStep("feature_term", _statement("feature_term")),
         BuildStep("feature_language", _statement("feature_language")),
         BuildStep("feature_role", _statement("feature_role")),
         BuildStep("feature_score", _feature_scores),

@@ -4,6 +4,16 @@ from token
 group by run_id, source, item, position
 having count(*) > 1
 union all
+select 'term' as table_name, concat_ws(' ', run_id, term) as key, count(*) as n
+from term
+group by run_id, term
+having count(*) > 1
+union all
+select 'feature_term' as table_name, concat_ws(' ', run_id, layer, feature, rank) as key, count(*) as n
+from feature_term
+group by run_id, layer, feature, rank
+having count(*) > 1
+union all
 select 'feature_language' as table_name, concat_ws(' ', run_id, layer, feature, language) as key, count(*) as n
 from feature_language
 group by run_id, layer, feature, language
