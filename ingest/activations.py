@@ -5,7 +5,7 @@ transcoder_quality.
 
 1. The model runs once over the prompts; MLP inputs and outputs of the wanted layers are kept (METHODS section 1).
 2. Layer by layer, so that one encoder at a time suffices, they are encoded; pre-activations are thresholded and compacted on the
-   device, and only active entries leave it.
+   device, and only active entries leave it. A layer is finished, and its rows are handed on, before the next one begins.
 3. Counts are scattered into dense arrays (`ingest.statistics`), contexts chosen from the sorted rows (`ingest.contexts`).
 4. Quality: L0, FVU and dead features per language; KL and top-1 agreement with this MLP replaced (`ingest.quality`).
 Position 0, the attention sink, is recorded in `activation` and left out of everything else.
@@ -26,7 +26,7 @@ from ingest.batches import Progress, in_halving_batches, is_out_of_memory, pad_r
 from ingest.contexts import ContextConfig, Contexts, context_table, decile_samples, silent_samples, strongest
 from ingest.model import LanguageModel
 from ingest.prompts import PromptSet
-from ingest.quality import QualityConfig, Variance, quality_table
+from ingest.quality import QualityConfig, ReplacedModel, Variance, layer_quality, replaced_quality
 from ingest.rows import ActiveRows, Lookup, by_strength, concatenate
 from ingest.statistics import RANDOM_LANGUAGE, ROLES, LayerStatistics, TokenBlock, TokenCounts
 from ingest.transcoder import TranscoderSet
@@ -46,9 +46,11 @@ class ActivationConfig:
     max_elements: int | None = None
     """Dense pre-activations held at a time (numbers); tokens an encoder block = this over d_transcoder. None: what suits the device."""
     chunk_tokens: int = 1 << 16
-    """Tokens whose MLP inputs are kept at a time; each encoder is read once a chunk."""
+    """Tokens that are encoded together."""
     cache_device: str | None = None
     """Where MLP inputs wait for their encoder; None is the model's device."""
+    waiting_bytes: int = 1 << 32
+    """MLP inputs and outputs that wait at a time; beyond it the model runs again for the next layers."""
     seed: int = 0
     """Of sampled contexts."""
     contexts: ContextConfig = field(default_factory=ContextConfig)
@@ -73,63 +75,138 @@ def activations(
     *,
     progress: Progress | None = None,
 ) -> dict[str, pa.Table]:
-    """Extract a prompt set; `progress` counts layers of chunks, then layers of the quality check.
+    """Extract a prompt set, all layers at once in memory; `progress` counts layers encoded and layers checked.
 
     Raises:
         ModelError: NaN or infinite values, naming layer and prompt; memory that runs out with a single prompt.
         InputError: layers without a transcoder.
     """
-    config = config or ActivationConfig()
-    layers = chosen_layers(transcoders, config.layers)
-    transcoders.bind(model, layers)
-    languages = prompts.languages
-    sequences = [prompt.token_ids for prompt in prompts.prompts]
-    block = prompt_block(prompts, languages)
-    counts = TokenCounts.empty(len(languages))
-    counts.add(block)
-    stages = _Stages(progress, chunks=len(list(_chunks(sequences, config.chunk_tokens))), layers=len(layers), config=config)
+    extraction = Extraction(model, transcoders, prompts, config or ActivationConfig(), progress)
+    pieces = [tables for _, tables in extraction.of_layers(extraction.layers)]
+    if extraction.config.quality.replacement:
+        pieces.append({"transcoder_quality": extraction.all_replaced()})
+    names = dict.fromkeys(name for piece in pieces for name in piece)
+    return {name: pa.concat_tables([piece[name] for piece in pieces if name in piece]) for name in names}
 
-    parts: dict[int, list[ActiveRows]] = {layer: [] for layer in layers}
-    offsets: list[int] = []
-    variance = {layer: Variance(len(languages), model.d_model) for layer in layers}
-    start = 0
-    for chunk in _chunks(sequences, config.chunk_tokens):
-        chunk_sequences = sequences[chunk]
-        names = [f"prompt {prompt.prompt} ({prompt.text!r})" for prompt in prompts.prompts[chunk]]
-        cached = cache_inputs(
-            model,
-            chunk_sequences,
-            layers,
-            batch_size=config.batch_size,
-            cache_device=config.cache_device,
-            names=names,
-            outputs=config.quality.reconstruction,
-        )
-        n_tokens = sum(map(len, chunk_sequences))
-        part = TokenBlock(*(getattr(block, name)[start : start + n_tokens] for name in ("item", "position", "language", "role")))
-        rows: dict[int, ActiveRows] = {}
+
+class Extraction:
+    """What the layers of one extraction share; each layer's rows come out as soon as it is encoded.
+
+    Raises:
+        InputError: layers without a transcoder.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        transcoders: TranscoderSet,
+        prompts: PromptSet,
+        config: ActivationConfig,
+        progress: Progress | None = None,
+    ) -> None:
+        self.model, self.transcoders, self.prompts, self.config = model, transcoders, prompts, config
+        self.layers = chosen_layers(transcoders, config.layers)
+        transcoders.bind(model, self.layers)
+        self.languages = prompts.languages
+        self.sequences = [prompt.token_ids for prompt in prompts.prompts]
+        self.block = prompt_block(prompts, self.languages)
+        self.counts = TokenCounts.empty(len(self.languages))
+        self.counts.add(self.block)
+        self.replaced = ReplacedModel(model, transcoders, prompts, config.quality)
+        self.stages = _Stages(progress)
+
+    def of_layers(self, layers: Sequence[int]) -> Iterator[tuple[int, dict[str, pa.Table]]]:
+        """Yield (layer, tables) of some layers: activation, feature, feature_language, feature_role, histogram, context, quality.
+
+        The numbers do not depend on which layers are asked for together. Peak memory is one layer's rows beside the MLP inputs that
+        wait for their encoder; a cross-layer set keeps the rows of all its layers.
+
+        Raises:
+            ModelError: NaN or infinite values, naming layer and prompt; memory that runs out with a single prompt.
+        """
+        self.stages.expect(len(layers) * (2 if self.config.quality.replacement else 1))
+        for layer, rows, variance in self._together(layers) if self.transcoders.cross_layer else self._apart(layers):
+            n_features = self.transcoders.d_transcoder(layer)
+            statistics = _statistics(rows, self.block, n_features, self.languages)
+            tables = _layer_tables(rows, self.block, statistics, layer, n_features, self.counts, self.languages, self.config)
+            del rows
+            replaced = None
+            if self.config.quality.replacement:
+                replaced = self.replaced.figures((layer,))
+                self.stages.step()
+            tables["transcoder_quality"] = layer_quality(layer, self.languages, statistics, self.counts, variance, replaced)
+            yield layer, tables
+
+    def all_replaced(self) -> pa.Table:
+        """Return transcoder_quality with every ingested layer replaced at once."""
+        self.stages.expect(1)
+        table = replaced_quality(self.languages, self.counts, self.replaced.figures(self.layers))
+        self.stages.step()
+        return table
+
+    def _apart(self, layers: Sequence[int]) -> Iterator[tuple[int, ActiveRows, Variance]]:
+        """Run the model once for as many layers as may wait, then encode them one by one."""
+        for group, device in self._groups(layers):
+            waiting = [(start, part, self._inputs(chunk, group, device)) for start, part, chunk in self._chunks()]
+            for layer in group:
+                variance = Variance(len(self.languages), self.model.d_model)
+                found, offsets = [], []
+                for start, part, cached in waiting:
+                    rows = encode_rows(self.transcoders, layer, cached.mlp_in[layer], self.config.max_elements)
+                    if self.config.quality.reconstruction:
+                        variance.add(self.transcoders, layer, {layer: rows}, cached.mlp_in[layer], cached.mlp_out[layer], part)
+                    found.append(rows.positive().to("cpu"))
+                    offsets.append(start)
+                    del rows
+                self.stages.step()
+                yield layer, concatenate(found, offsets), variance
+
+    def _together(self, layers: Sequence[int]) -> Iterator[tuple[int, ActiveRows, Variance]]:
+        """Encode all layers of each chunk: what a layer of a cross-layer set predicts needs the rows of those before it."""
+        variance = {layer: Variance(len(self.languages), self.model.d_model) for layer in self.layers}
+        found: dict[int, list[ActiveRows]] = {layer: [] for layer in layers}
+        offsets: list[int] = []
+        for start, part, chunk in self._chunks():
+            cached = self._inputs(chunk, self.layers, self.config.cache_device)
+            rows: dict[int, ActiveRows] = {}
+            for layer in self.layers:
+                rows[layer] = encode_rows(self.transcoders, layer, cached.mlp_in[layer], self.config.max_elements)
+                if self.config.quality.reconstruction:
+                    variance[layer].add(self.transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], part)
+                if layer in found:
+                    found[layer].append(rows[layer].positive().to("cpu"))
+            offsets.append(start)
         for layer in layers:
-            rows[layer] = encode_rows(transcoders, layer, cached.mlp_in[layer], config.max_elements)
-            if config.quality.reconstruction:
-                variance[layer].add(transcoders, layer, rows, cached.mlp_in[layer], cached.mlp_out[layer], part)
-            parts[layer].append(rows[layer].positive().to("cpu"))
-            if not transcoders.cross_layer:
-                del rows[layer]
-            stages.step()
-        offsets.append(start)
-        start += n_tokens
+            self.stages.step()
+            yield layer, concatenate(found.pop(layer), offsets), variance[layer]
 
-    tables: dict[str, list[pa.Table]] = {}
-    statistics: dict[int, LayerStatistics] = {}
-    for layer in layers:
-        own = concatenate(parts.pop(layer), offsets)
-        statistics[layer] = _statistics(own, block, transcoders.d_transcoder(layer), languages)
-        for name, table in _layer_tables(
-            own, block, statistics[layer], layer, transcoders.d_transcoder(layer), counts, languages, config
-        ).items():
-            tables.setdefault(name, []).append(table)
-    quality = quality_table(model, transcoders, prompts, layers, statistics, counts, variance, config.quality, step=stages.step)
-    return {name: pa.concat_tables(pieces) for name, pieces in tables.items()} | {"transcoder_quality": quality}
+    def _chunks(self) -> Iterator[tuple[int, TokenBlock, slice]]:
+        """Yield (first token, tokens, prompts) of each chunk."""
+        start = 0
+        for chunk in _chunks(self.sequences, self.config.chunk_tokens):
+            end = start + sum(map(len, self.sequences[chunk]))
+            yield start, TokenBlock(*(getattr(self.block, name)[start:end] for name in ("item", "position", "language", "role"))), chunk
+            start = end
+
+    def _inputs(self, chunk: slice, layers: Sequence[int], device: str | None) -> CachedInputs:
+        return cache_inputs(
+            self.model,
+            self.sequences[chunk],
+            layers,
+            batch_size=self.config.batch_size,
+            cache_device=device,
+            names=[f"prompt {prompt.prompt} ({prompt.text!r})" for prompt in self.prompts.prompts[chunk]],
+            outputs=self.config.quality.reconstruction,
+        )
+
+    def _groups(self, layers: Sequence[int]) -> Iterator[tuple[Sequence[int], str | None]]:
+        """Yield the layers that run together and where their MLP inputs wait: on the device while they fit the budget, else on the host."""
+        numbers = len(self.block) * self.model.d_model * (2 if self.config.quality.reconstruction else 1)
+        a_layer = max(1, numbers * torch.empty(0, dtype=self.model.dtype).element_size())
+        at_once = max(1, self.config.waiting_bytes // a_layer)
+        device = self.config.cache_device or (None if a_layer <= self.config.waiting_bytes else "cpu")
+        for start in range(0, len(layers), at_once):
+            yield layers[start : start + at_once], device
 
 
 def chosen_layers(transcoders: TranscoderSet, layers: Sequence[int] | None) -> tuple[int, ...]:
@@ -310,12 +387,14 @@ def activation_table(rows: ActiveRows, block: TokenBlock, layer: int) -> pa.Tabl
 
 
 class _Stages:
-    """Counts steps for a progress bar: layers of chunks, then layers of the quality check."""
+    """Counts steps for a progress bar: layers encoded, layers checked with their MLP replaced."""
 
-    def __init__(self, progress: Progress | None, *, chunks: int, layers: int, config: ActivationConfig) -> None:
+    def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
-        self.total = chunks * layers + (layers + 1 if config.quality.replacement else 0)
-        self.done = 0
+        self.total = self.done = 0
+
+    def expect(self, steps: int) -> None:
+        self.total += steps
 
     def step(self) -> None:
         self.done += 1

@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from ingest.corpus_buffers import POSITION_BITS, BufferSizes, LayerBuffers, Pool
 from ingest.corpus_files import CorpusFiles
 from ingest.corpus_state import CorpusState, TokenLog
 from ingest.model import LanguageModel
-from ingest.quality import Variance
+from ingest.quality import Variance, layer_quality
 from ingest.rows import ActiveRows, lexicographic_order, rank_in_group
 from ingest.statistics import RANDOM_LANGUAGE, ROLES, LayerStatistics, TokenBlock, TokenCounts
 from ingest.transcoder import TranscoderSet
@@ -129,19 +129,57 @@ def corpus_pass(
         InputError: unreadable corpus, no document in the wanted languages, a state folder of another pass.
         ModelError: NaN or infinite values, naming layer and document; memory that runs out with a single document.
     """
-    config = config or CorpusConfig()
-    _check(config, model)
-    layers = chosen_layers(transcoders, config.layers)
-    transcoders.bind(model, layers)
-    languages = _languages(files, config)
-    work = _Pass(model, transcoders, layers, languages, config)
-    saved = CorpusState(state, _fingerprint(model, transcoders, files, layers, config)) if state is not None else None
+    work = _Pass(model, transcoders, files, config or CorpusConfig())
     log = TokenLog(None if state is None else state / "tokens.bin")
     try:
-        _read_everything(work, files, saved, log, progress)
-        return work.tables(log)
+        _read_everything(work, files, work.saved_in(state, files), log, progress)
+        pieces = [work.layer_tables(layer) for layer in work.layers]
+        tables = {name: pa.concat_tables([piece[name] for piece in pieces]) for name in pieces[0]}
+        return tables | {"document": work.document_table(), "token": work.token_table([tables["context"]], log)}
     finally:
         log.close()
+
+
+def corpus_layers(
+    model: LanguageModel,
+    transcoders: TranscoderSet,
+    files: CorpusFiles,
+    config: CorpusConfig,
+    *,
+    state: Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, dict[str, pa.Table]]]:
+    """Read a corpus once for the layers of the config and yield (layer, tables): feature, feature_language, histogram, context, quality.
+
+    A layer's numbers do not depend on which layers are asked for together. Arguments and errors are those of `corpus_pass`.
+    """
+    work = _Pass(model, transcoders, files, config)
+    log = TokenLog(None if state is None else state / "tokens.bin")
+    try:
+        _read_everything(work, files, work.saved_in(state, files), log, progress)
+    finally:
+        log.close()
+    for layer in work.layers:
+        yield layer, work.layer_tables(layer)
+
+
+def corpus_documents(
+    model: LanguageModel, transcoders: TranscoderSet, files: CorpusFiles, config: CorpusConfig, contexts: Iterable[pa.Table], log: Path
+) -> dict[str, pa.Table]:
+    """Return `document`, and `token` as far as windows of `contexts` show it; tokenises the corpus again, runs no model.
+
+    `contexts`: columns item, window_start and window_end of each layer. `log`: file for the token ids, written anew.
+    """
+    work, tokens = _Pass(model, transcoders, files, replace(config, layers=())), TokenLog(log)
+    try:
+        tokens.cut(0)
+        for chunk in _chunks(model, files, work.languages, config, 0, 0):
+            work.note(chunk.pieces, tokens)
+        for part in _random_chunks(model, config):
+            work.note(part, tokens)
+        return {"document": work.document_table(), "token": work.token_table(contexts, tokens)}
+    finally:
+        tokens.close()
 
 
 def _read_everything(work: _Pass, files: CorpusFiles, saved: CorpusState | None, log: TokenLog, progress: Progress | None) -> None:
@@ -256,16 +294,13 @@ def _random_chunks(model: LanguageModel, config: CorpusConfig) -> Iterator[list[
 class _Pass:
     """Everything a pass has gathered so far."""
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        transcoders: TranscoderSet,
-        layers: Sequence[int],
-        languages: Sequence[str],
-        config: CorpusConfig,
-    ) -> None:
-        self.model, self.transcoders, self.layers, self.config = model, transcoders, tuple(layers), config
-        self.languages = tuple(languages)
+    def __init__(self, model: LanguageModel, transcoders: TranscoderSet, files: CorpusFiles, config: CorpusConfig) -> None:
+        _check(config, model)
+        layers = chosen_layers(transcoders, config.layers)
+        transcoders.bind(model, layers)
+        languages = _languages(files, config)
+        self.model, self.transcoders, self.layers, self.config = model, transcoders, layers, config
+        self.languages = languages
         self.real = torch.tensor([language != RANDOM_LANGUAGE for language in languages])
         device = transcoders.device
         sizes = BufferSizes(config.n_top, config.n_reservoir, config.pool, config.window)
@@ -281,6 +316,10 @@ class _Pass:
         self.pool = Pool(config.pool, config.seed + 2, device)
         self.documents: list[tuple[str, str, int, str]] = []
         """(language, source, tokens, text hash) of each document."""
+
+    def saved_in(self, state: Path | None, files: CorpusFiles) -> CorpusState | None:
+        """Return the checkpoints of this pass in a folder."""
+        return None if state is None else CorpusState(state, _fingerprint(self.model, self.transcoders, files, self.layers, self.config))
 
     @property
     def n_tokens(self) -> int:
@@ -319,7 +358,11 @@ class _Pass:
             self.buffers[layer].add(rows, block, eligible, entered, self.pool)
             if not self.transcoders.cross_layer:
                 del found[layer]
-        log.append(sequences)
+        self.note(pieces, log)
+
+    def note(self, pieces: Sequence[Piece], log: TokenLog) -> None:
+        """Remember a chunk's documents and tokens."""
+        log.append([piece.token_ids for piece in pieces])
         self.documents += [(piece.language, piece.source, len(piece.token_ids), piece.text_hash) for piece in pieces]
 
     def _block(self, pieces: Sequence[Piece]) -> TokenBlock:
@@ -333,20 +376,15 @@ class _Pass:
 
     # ------------------------------------------------------------------ rows of schema.sql
 
-    def tables(self, log: TokenLog) -> dict[str, pa.Table]:
-        """Return the tables of schema.sql."""
-        parts: dict[str, list[pa.Table]] = {name: [] for name in ("feature", "feature_language", "histogram", "context")}
-        for layer in self.layers:
-            statistics = self.statistics[layer]
-            parts["feature"].append(pa.table(statistics.feature_columns(layer, self.counts, self.languages)))
-            parts["feature_language"].append(statistics.language_table(layer, self.counts, self.languages))
-            parts["histogram"].append(statistics.histogram_table(layer))
-            parts["context"].append(self._contexts(layer))
-        tables = {name: pa.concat_tables(pieces) for name, pieces in parts.items()}
-        return tables | {
-            "document": self._document_table(),
-            "token": self._token_table(tables["context"], log),
-            "transcoder_quality": self._quality_table(),
+    def layer_tables(self, layer: int) -> dict[str, pa.Table]:
+        """Return the tables of one layer."""
+        statistics = self.statistics[layer]
+        return {
+            "feature": pa.table(statistics.feature_columns(layer, self.counts, self.languages)),
+            "feature_language": statistics.language_table(layer, self.counts, self.languages),
+            "histogram": statistics.histogram_table(layer),
+            "context": self._contexts(layer),
+            "transcoder_quality": layer_quality(layer, self.languages, statistics, self.counts, self.variance[layer], None),
         }
 
     def _contexts(self, layer: int) -> pa.Table:
@@ -409,7 +447,8 @@ class _Pass:
             window_values=windows.cpu().numpy(),
         )
 
-    def _document_table(self) -> pa.Table:
+    def document_table(self) -> pa.Table:
+        """Return table `document`."""
         language, source, n_tokens, text_hash = zip(*self.documents, strict=True)
         return pa.table(
             {
@@ -421,14 +460,15 @@ class _Pass:
             }
         )
 
-    def _token_table(self, context: pa.Table, log: TokenLog) -> pa.Table:
+    def token_table(self, contexts: Iterable[pa.Table], log: TokenLog) -> pa.Table:
         """Return the tokens that some context's window shows."""
         lengths = np.array([document[2] for document in self.documents], np.int64)
         first = np.concatenate([[0], np.cumsum(lengths)])
-        item, start, end = (context[name].to_numpy().astype(np.int64) for name in ("item", "window_start", "window_end"))
         edges = np.zeros(first[-1] + 1, np.int32)
-        np.add.at(edges, first[item] + start, 1)
-        np.add.at(edges, first[item] + end + 1, -1)
+        for context in contexts:
+            item, start, end = (context[name].to_numpy().astype(np.int64) for name in ("item", "window_start", "window_end"))
+            np.add.at(edges, first[item] + start, 1)
+            np.add.at(edges, first[item] + end + 1, -1)
         shown = np.flatnonzero(np.cumsum(edges[:-1]) > 0)
         document = np.searchsorted(first, shown, side="right") - 1
         ids = log.read(shown)
@@ -446,32 +486,3 @@ class _Pass:
                 "role": roles.dictionary_decode(),
             }
         )
-
-    def _quality_table(self) -> pa.Table:
-        rows = []
-        for layer in self.layers:
-            n_active = self.statistics[layer].n_active.cpu()
-            fvu = self.variance[layer].fvu()
-            for i, language in enumerate(self.languages):
-                n_tokens = int(self.counts.tokens[i])
-                rows.append(
-                    {
-                        "layer": layer,
-                        "language": language,
-                        "n_tokens": n_tokens,
-                        "l0": float(n_active[i].sum()) / n_tokens if n_tokens else None,
-                        "fvu": fvu[i],
-                        "n_dead": int((n_active[i] == 0).sum()),
-                    }
-                )
-        schema = pa.schema(
-            [
-                ("layer", pa.int16()),
-                ("language", pa.string()),
-                ("n_tokens", pa.int64()),
-                ("l0", pa.float64()),
-                ("fvu", pa.float64()),
-                ("n_dead", pa.int32()),
-            ]
-        )
-        return pa.Table.from_pylist(rows, schema=schema)

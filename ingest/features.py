@@ -14,8 +14,9 @@ A cross-layer feature is represented by the sum of its decoder rows over the lay
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -60,20 +61,21 @@ def features(
     Returns `feature` (the given columns and the card's) and `neighbour`. `progress` counts layers.
     """
     config = config or FeatureConfig()
-    table = measured["feature"]
+    table, activation = measured["feature"], measured["activation"]
     layers = sorted(pc.unique(table["layer"]).to_pylist())
-    active = {layer: _active_features(table, layer) for layer in layers}
-    cards, neighbours = [], []
+    own = {layer: table.filter(pc.equal(table["layer"], layer)) for layer in layers}
+    active = {layer: active_features(own[layer]) for layer in layers}
+    together = Coactivity(
+        layers, lambda layer, columns: activation.filter(pc.equal(activation["layer"], layer)).select(list(columns)), config
+    )
+    written, neighbours = [], []
     for done, layer in enumerate(layers):
-        own = table.filter(pc.equal(table["layer"], layer))
-        cards.append(_with_card(model, transcoders, own, layer, active[layer], config))
-        neighbours.append(_cosine_neighbours(transcoders, layer, active, config))
+        written.append(cards(model, transcoders, own[layer], layer, config))
+        neighbours.append(cosine_neighbours(transcoders, layer, active, config))
+        neighbours.append(together.neighbours(layer))
         if progress is not None:
-            progress(done + 1, len(layers) + 1)
-    neighbours.append(coactivation_neighbours(measured["activation"], config))
-    if progress is not None:
-        progress(len(layers) + 1, len(layers) + 1)
-    return {"feature": pa.concat_tables(cards), "neighbour": pa.concat_tables(neighbours)}
+            progress(done + 1, len(layers))
+    return {"feature": pa.concat_tables(written), "neighbour": pa.concat_tables(neighbours)}
 
 
 def output_vectors(transcoders: TranscoderSet, layer: int, features: Tensor) -> Tensor:
@@ -107,15 +109,15 @@ def promoted_and_suppressed(
     return raised_ids, raised, lowered_ids, lowered
 
 
-def _active_features(table: pa.Table, layer: int) -> Tensor:
-    own = table.filter(pc.and_(pc.equal(table["layer"], layer), pc.greater(table["n_active"], 0)))
-    return torch.from_numpy(np.sort(own["feature"].to_numpy()).astype(np.int64))
+def active_features(own: pa.Table) -> Tensor:
+    """Return the features (n) int64 of a layer's rows of table `feature` that were active, ascending."""
+    features = own.filter(pc.greater(own["n_active"], 0))["feature"].to_numpy()
+    return torch.from_numpy(np.sort(features).astype(np.int64))
 
 
-def _with_card(
-    model: LanguageModel, transcoders: TranscoderSet, own: pa.Table, layer: int, active: Tensor, config: FeatureConfig
-) -> pa.Table:
-    """Append norms and token lists to the rows of one layer; features that were never active get no lists."""
+def cards(model: LanguageModel, transcoders: TranscoderSet, own: pa.Table, layer: int, config: FeatureConfig | None = None) -> pa.Table:
+    """Append norms and token lists to the rows of one layer of table `feature`; features that were never active get no lists."""
+    config, active = config or FeatureConfig(), active_features(own)
     row_feature = own["feature"].to_numpy()
     own = own.append_column("encoder_norm", pa.array(transcoders.encoder_norms(layer).float().cpu().numpy()[row_feature]))
     own = own.append_column("decoder_norm", pa.array(transcoders.decoder_norms(layer).float().cpu().numpy()[row_feature]))
@@ -156,8 +158,11 @@ class _TokenTexts:
         return texts.take(pa.array(inverse))
 
 
-def _cosine_neighbours(transcoders: TranscoderSet, layer: int, active: Mapping[int, Tensor], config: FeatureConfig) -> pa.Table:
-    """Return the nearest active features of layers up to `span` apart for each active feature of a layer."""
+def cosine_neighbours(
+    transcoders: TranscoderSet, layer: int, active: Mapping[int, Tensor], config: FeatureConfig | None = None
+) -> pa.Table:
+    """Return the nearest features of layers up to `span` apart for each feature of a layer; `active`: layer -> active features."""
+    config = config or FeatureConfig()
     own = _unit_rows(transcoders, layer, active[layer])
     others = [other for other in active if abs(other - layer) <= config.span and len(active[other])]
     best = torch.full((len(own), 0), 0.0, device=own.device)
@@ -208,43 +213,64 @@ def _blocked_top(own: Tensor, rows: Tensor, config: FeatureConfig, *, same: bool
     return torch.cat([values for values, _ in blocks]), torch.cat([index for _, index in blocks])
 
 
-def coactivation_neighbours(activation: pa.Table, config: FeatureConfig) -> pa.Table:
-    """Return, for each feature, the features of any layer with the largest Jaccard of active tokens."""
-    counted = activation.filter(pc.greater(activation["position"], 0))
-    token = counted["prompt"].to_numpy().astype(np.int64) << 16 | counted["position"].to_numpy().astype(np.int64)
-    name = counted["layer"].to_numpy().astype(np.int64) << 32 | counted["feature"].to_numpy().astype(np.int64)
-    tokens, token_index = np.unique(token, return_inverse=True)
-    if len(tokens) > config.max_coactivation_tokens:
-        chosen = np.zeros(len(tokens), bool)
-        chosen[np.linspace(0, len(tokens) - 1, config.max_coactivation_tokens).astype(int)] = True
-        keep = chosen[token_index]
-        token_index, name = token_index[keep], name[keep]
-    names, name_index, counts = np.unique(name, return_inverse=True, return_counts=True)
-    frequent = counts >= config.min_active
-    keep = frequent[name_index]
-    names, counts = names[frequent], counts[frequent]
-    matrix = sparse.csr_matrix(
-        (np.ones(int(keep.sum()), np.int32), ((np.cumsum(frequent) - 1)[name_index[keep]], token_index[keep])),
-        shape=(len(names), len(tokens)),
-    )  # (features, tokens)
-    pieces = [_jaccard_block(matrix, counts, part, config.n_neighbours) for part in _blocks(len(names), 2048)]
-    row, rank, other, value = (
-        (np.concatenate(column) for column in zip(*pieces, strict=True))
-        if pieces
-        else (
-            np.zeros(0, np.int64),
-            np.zeros(0, np.int64),
-            np.zeros(0, np.int64),
-            np.zeros(0),
-        )
-    )
-    low = (1 << 32) - 1
-    return _neighbour_table(names[row] >> 32, names[row] & low, "coactivation", rank, names[other] >> 32, names[other] & low, value)
+class Coactivity:
+    """On which tokens the features of all layers are active, as one sparse matrix; read layer by layer.
 
+    At most `max_coactivation_tokens` tokens are kept, so that memory does not grow with the prompt set: 8 bytes an active feature on
+    one of them.
+    """
 
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
+    def __init__(self, layers: Sequence[int], read: Callable[[int, Sequence[str]], pa.Table], config: FeatureConfig | None = None) -> None:
+        self.layers, self.read, self.config = tuple(layers), read, config or FeatureConfig()
+
+    def neighbours(self, layer: int) -> pa.Table:
+        """Return, for each feature of a layer, the features of any layer with the largest Jaccard of active tokens."""
+        names, counts, matrix = self._tokens
+        own = np.flatnonzero(names >> 32 == layer)
+        part = slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0, 0)
+        empty = np.zeros(0, np.int64)
+        found = [(empty, empty, empty, np.zeros(0))]
+        for start in range(part.start, part.stop, 2048):
+            found.append(_jaccard_block(matrix, counts, slice(start, min(start + 2048, part.stop)), self.config.n_neighbours))
+        row, rank, other, value = (np.concatenate(column) for column in zip(*found, strict=True))
+        low = (1 << 32) - 1
+        return _neighbour_table(names[row] >> 32, names[row] & low, "coactivation", rank, names[other] >> 32, names[other] & low, value)
+
+    @cached_property
+    def _tokens(self) -> tuple[np.ndarray, np.ndarray, sparse.csr_matrix]:
+        """Return features (layer << 32 | feature), their active tokens, and the matrix (features, tokens) of those active often enough."""
+        tokens = self._chosen_tokens()
+        names, counts, blocks = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [sparse.csr_matrix((0, len(tokens)), dtype=np.int32)]
+        for layer in self.layers:
+            token, feature = self._active(layer, ("prompt", "position", "feature"))
+            at = np.minimum(np.searchsorted(tokens, token), max(len(tokens) - 1, 0))
+            keep = tokens[at] == token if len(tokens) else np.zeros(0, bool)
+            at, feature = at[keep], feature[keep]
+            own, index, n = np.unique(feature, return_inverse=True, return_counts=True)
+            frequent = n >= self.config.min_active
+            keep = frequent[index]
+            place = (np.cumsum(frequent) - 1)[index[keep]]
+            shape = (int(frequent.sum()), len(tokens))
+            blocks.append(sparse.csr_matrix((np.ones(len(place), np.int32), (place, at[keep])), shape=shape))
+            names.append(layer << 32 | own[frequent].astype(np.int64))
+            counts.append(n[frequent])
+        return np.concatenate(names), np.concatenate(counts), sparse.vstack(blocks, format="csr")
+
+    def _chosen_tokens(self) -> np.ndarray:
+        """Return the tokens where anything is active, ascending; evenly spaced ones where there are too many."""
+        tokens = np.zeros(0, np.int64)
+        for layer in self.layers:
+            tokens = np.union1d(tokens, self._active(layer, ("prompt", "position"))[0])
+        if len(tokens) > self.config.max_coactivation_tokens:
+            tokens = tokens[np.linspace(0, len(tokens) - 1, self.config.max_coactivation_tokens).astype(int)]
+        return tokens
+
+    def _active(self, layer: int, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return token (prompt << 16 | position) and feature of a layer's rows, sinks left out."""
+        rows = self.read(layer, columns)
+        counted = rows.filter(pc.greater(rows["position"], 0))
+        token = counted["prompt"].to_numpy().astype(np.int64) << 16 | counted["position"].to_numpy().astype(np.int64)
+        return token, counted["feature"].to_numpy() if "feature" in columns else np.zeros(0, np.int32)
 
 
 def _jaccard_block(

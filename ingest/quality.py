@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -162,48 +163,38 @@ def predict(transcoders: TranscoderSet, layer: int, active: Mapping[int, Sparse]
     return out + transcoders.decoder_bias(layer) + transcoders.skip(layer, x)
 
 
-def quality_table(
-    model: LanguageModel,
-    transcoders: TranscoderSet,
-    prompts: PromptSet,
-    layers: Sequence[int],
-    statistics: Mapping[int, LayerStatistics],
+def layer_quality(
+    layer: int,
+    languages: Sequence[str],
+    statistics: LayerStatistics,
     counts: TokenCounts,
-    variance: Mapping[int, Variance],
-    config: QualityConfig,
-    *,
-    step: Callable[[], None],
+    variance: Variance,
+    replaced: Mapping[str, Mapping[str, float | None]] | None,
 ) -> pa.Table:
-    """Return transcoder_quality for the given layers and, where MLPs were replaced, for all of them at once (layer -1)."""
-    languages = prompts.languages
-    replaced = _replacement_figures(model, transcoders, prompts, layers, config, step) if config.replacement else {}
+    """Return transcoder_quality of one layer; `replaced` gives kl and top1_agreement by language where its MLP was replaced."""
+    fvu = variance.fvu()
     rows: list[dict[str, object]] = []
-    for layer in layers:
-        n_active = statistics[layer].n_active
-        fvu = variance[layer].fvu()
-        for i, language in enumerate(languages):
-            n_tokens = int(counts.tokens[i])
-            rows.append(
-                {
-                    "layer": layer,
-                    "language": language,
-                    "n_tokens": n_tokens,
-                    "l0": float(n_active[i].sum()) / n_tokens if n_tokens else None,
-                    "fvu": fvu[i],
-                    "n_dead": int((n_active[i] == 0).sum()),
-                    **replaced.get((layer, language), {"kl": None, "top1_agreement": None}),
-                }
-            )
     for i, language in enumerate(languages):
-        if (ALL_LAYERS, language) in replaced:
-            rows.append(
-                {
-                    "layer": ALL_LAYERS,
-                    "language": language,
-                    "n_tokens": int(counts.tokens[i]),
-                    **replaced[ALL_LAYERS, language],
-                }
-            )
+        n_tokens = int(counts.tokens[i])
+        row: dict[str, object] = {
+            "layer": layer,
+            "language": language,
+            "n_tokens": n_tokens,
+            "l0": float(statistics.n_active[i].sum()) / n_tokens if n_tokens else None,
+            "fvu": fvu[i],
+            "n_dead": int((statistics.n_active[i] == 0).sum()),
+        }
+        rows.append(row | dict((replaced or {}).get(language, {"kl": None, "top1_agreement": None})))
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def replaced_quality(languages: Sequence[str], counts: TokenCounts, replaced: Mapping[str, Mapping[str, float | None]]) -> pa.Table:
+    """Return transcoder_quality under layer -1: all ingested layers replaced at once."""
+    rows = [
+        {"layer": ALL_LAYERS, "language": language, "n_tokens": int(counts.tokens[i]), **replaced[language]}
+        for i, language in enumerate(languages)
+        if language in replaced
+    ]
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
@@ -231,34 +222,32 @@ def evenly_spaced(prompts: Sequence[Prompt], per_language: int) -> list[Prompt]:
     return chosen
 
 
-def _replacement_figures(
-    model: LanguageModel,
-    transcoders: TranscoderSet,
-    prompts: PromptSet,
-    layers: Sequence[int],
-    config: QualityConfig,
-    step: Callable[[], None],
-) -> dict[tuple[int, str], dict[str, float | None]]:
-    """Run the model with each layer's MLP replaced, then with all; return KL and top-1 agreement by (layer, language)."""
-    chosen = evenly_spaced(prompts.prompts, config.prompts_per_language)
-    clean = torch.cat(_log_probabilities(model, chosen, None, config.batch_size))  # (P, V)
-    figures: dict[tuple[int, str], dict[str, float | None]] = {}
-    for layer, replaced_layers in [*((layer, (layer,)) for layer in layers), (ALL_LAYERS, tuple(layers))]:
+class ReplacedModel:
+    """KL and top-1 agreement of the model with MLPs replaced, on up to `prompts_per_language` prompts of each language."""
 
-        def edit_for(mask: Tensor, replaced_layers: tuple[int, ...] = replaced_layers) -> Replacement:
-            return Replacement(transcoders, replaced_layers, without_sink(mask))
+    def __init__(self, model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet, config: QualityConfig) -> None:
+        self.model, self.transcoders, self.config, self.languages = model, transcoders, config, prompts.languages
+        self.chosen = evenly_spaced(prompts.prompts, config.prompts_per_language)
 
-        changed = torch.cat(_log_probabilities(model, chosen, edit_for, config.batch_size))
-        kl = (clean.exp() * (clean - changed)).sum(1)
-        agrees = clean.argmax(1) == changed.argmax(1)
-        for language in prompts.languages:
-            own = torch.tensor([prompt.language == language for prompt in chosen])
-            figures[layer, language] = {
-                "kl": float(kl[own].mean()),
-                "top1_agreement": float(agrees[own].float().mean()),
-            }
-        step()
-    return figures
+    @cached_property
+    def clean(self) -> Tensor:
+        """Log-probabilities (P, V) of the unedited model at the decision positions, on the CPU."""
+        return torch.cat(_log_probabilities(self.model, self.chosen, None, self.config.batch_size))
+
+    def figures(self, layers: Sequence[int]) -> dict[str, dict[str, float | None]]:
+        """Return language -> kl and top1_agreement with the MLPs of these layers replaced."""
+
+        def edit_for(mask: Tensor) -> Replacement:
+            return Replacement(self.transcoders, layers, without_sink(mask))
+
+        changed = torch.cat(_log_probabilities(self.model, self.chosen, edit_for, self.config.batch_size))
+        kl = (self.clean.exp() * (self.clean - changed)).sum(1)
+        agrees = self.clean.argmax(1) == changed.argmax(1)
+        figures: dict[str, dict[str, float | None]] = {}
+        for language in self.languages:
+            own = torch.tensor([prompt.language == language for prompt in self.chosen])
+            figures[language] = {"kl": float(kl[own].mean()), "top1_agreement": float(agrees[own].float().mean())}
+        return figures
 
 
 def _log_probabilities(
