@@ -21,12 +21,13 @@ import duckdb
 import pyarrow.parquet as pq
 
 from atlas.errors import DamagedError, StoreError, VersionError
-from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, unseal
+from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import sha256_file, sha256_text
 from atlas.loading import DERIVED, is_intact, name
 from atlas.publish import Audit, Progress, first_line, published_record
 from atlas.reader import Reader
 from atlas.schema import STORE_TABLES, TABLES, has_run, key_columns, table_columns
+from atlas.seals import unseal
 
 PUBLISH = "Run `atlas publish`: it builds the file again from the shards."
 REPAIR = "Run `atlas repair`: it sets the file aside; then ingest the run again, which does only what is missing."

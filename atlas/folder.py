@@ -1,13 +1,11 @@
 """An atlas folder: where things lie, and the numbered manifests that say what is visible.
 
 In: a path. Out: paths, manifests, commit records. A manifest is written once, under the next number, by exclusive link; whoever
-finds the number taken reads again and takes the next. Order is by number, never by clock. Every JSON file carries its own
-SHA-256 (`sha256`, over the canonical JSON of the rest), so that a flipped byte is found on reading.
+finds the number taken reads again and takes the next. Order is by number, never by clock. Every JSON file carries its own hash.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,33 +16,10 @@ from atlas import __version__, files
 from atlas.catalogue import Catalogue, utc_now
 from atlas.errors import DamagedError, StoreError, UsageError, VersionError
 from atlas.ids import canonical_json, sha256_text
+from atlas.seals import sealed, unseal
 from atlas.settings import CATALOGUE, DATABASE, FORMAT_VERSION
 
 MANIFEST_PATTERN = re.compile(r"^(\d{8})\.json$")
-
-
-def sealed(content: Mapping[str, Any]) -> bytes:
-    """Write content as JSON that carries its own hash."""
-    body = dict(content)
-    body["sha256"] = sha256_text(canonical_json(content))
-    return (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def unseal(path: Path) -> dict[str, Any]:
-    """Read JSON that carries its own hash.
-
-    Raises DamagedError when it is unreadable, differs from its hash, or is gone.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        claimed = content.pop("sha256")
-    except FileNotFoundError as error:
-        raise DamagedError(f"missing: {path}", hint="Restore it from a copy, or run `atlas repair`.") from error
-    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"not readable: {path}: {error}", hint="Restore it from a copy, or run `atlas repair`.") from error
-    if sha256_text(canonical_json(content)) != claimed:
-        raise DamagedError(f"differs from its own hash: {path}", hint="Restore it from a copy, or run `atlas repair`.")
-    return dict(content)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 from atlas import files
 from atlas.encoding import encoded_groups
 from atlas.errors import DamagedError
-from atlas.folder import Atlas, CommitRecord, Manifest, ShardFile, sealed, unseal
+from atlas.folder import Atlas, CommitRecord, Manifest, ShardFile
 from atlas.ids import canonical_json, sha256_file, sha256_text
 from atlas.schema import CATALOGUE_TABLES, STORE_TABLES, TABLES, arrow_schema, has_run, key_columns
+from atlas.seals import sealed, unseal
 from atlas.settings import ACTIVATION_GROUP_ROWS
 from atlas.shards import write_parquet
 

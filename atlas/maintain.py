@@ -29,10 +29,11 @@ from atlas import files
 from atlas.catalogue import KEYS, Catalogue, row_checksum, utc_now
 from atlas.check import Finding, check, database_problem, newest_intact, published_number
 from atlas.errors import AtlasError, DamagedError, StoreError
-from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, sealed, unseal
+from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import canonical_json, sha256_text
 from atlas.loading import DERIVED, merged_groups, name
 from atlas.reader import Reader
+from atlas.seals import sealed, unseal
 from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS
 from atlas.shards import COMPACTED, write_parquet
 

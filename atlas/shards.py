@@ -29,9 +29,10 @@ from atlas import __version__, files
 from atlas.catalogue import utc_now
 from atlas.encoding import conform, encoded_groups, writer_options
 from atlas.errors import DamagedError, StoreError, UsageError
-from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, sealed, unseal
+from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import canonical_json, check_run_id, check_shard, sha256_text
 from atlas.schema import STORE_TABLES, arrow_schema, table_columns
+from atlas.seals import sealed, unseal
 
 __all__ = ["Atlas", "RunWriter", "ShardTables", "shard_of", "write_parquet"]
 

@@ -13,12 +13,13 @@ import pytest
 
 from atlas.check import check
 from atlas.errors import AtlasError, DamagedError, StoreError
-from atlas.folder import Atlas, CommitRecord, sealed
+from atlas.folder import Atlas, CommitRecord
 from atlas.ids import run_id
 from atlas.maintain import repair
 from atlas.publish import Audit, publish
 from atlas.reader import Reader
 from atlas.runs import tables_equal
+from atlas.seals import sealed
 from atlas.shards import RunWriter
 from tests.atlas.samples import RUN_ROW, activations, model_rows, plan, prompt_rows, write_run
 

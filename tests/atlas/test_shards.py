@@ -6,9 +6,10 @@ import pytest
 
 from atlas import files
 from atlas.errors import InputError, StoreError, UsageError, VersionError
-from atlas.folder import Atlas, CommitRecord, Manifest, sealed
+from atlas.folder import Atlas, CommitRecord, Manifest
 from atlas.ids import run_id, sha256_file
 from atlas.runs import tables_equal
+from atlas.seals import sealed
 from atlas.shards import RunWriter, shard_of
 from tests.atlas.samples import RUN_ROW, SHARDS, activations, make_atlas, model_rows, plan, shard_tables, write_run
 
