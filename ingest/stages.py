@@ -55,7 +55,19 @@ def corpus(shop: Workshop) -> Tables:
     tables = corpus_pass(shop.model, shop.transcoders, files, config, state=shop.scratch / "corpus", progress=shop.counter("corpus"))
     measured = {**tables, "activation": arrow_schema("activation").empty_table()}
     cards = features(shop.model, shop.transcoders, measured, progress=shop.counter("feature cards"))
-    return {**model_tables(shop), **tables, **cards}
+    items = tables["document"].select(["document", "language"])
+    labelled = mechanical_labels(shop, {**tables, **cards}, tables["token"], items, "document")
+    return {**model_tables(shop), **tables, **cards, **labelled}
+
+
+def mechanical_labels(shop: Workshop, tables: Tables, token: pa.Table, items: pa.Table, source: str) -> Tables:
+    """Say of every feature what it fires on, counted: profiles, and labels with a rule."""
+    from atlas.catalogue import utc_now
+    from ingest.labels.mechanical import mechanical_tables
+    from ingest.labels.texts import Texts
+
+    texts = Texts.of_tables(token, items, source)
+    return mechanical_tables(tables, texts, transcoder_set=shop.transcoders.name, source_run=shop.writer.run_id, now=utc_now())
 
 
 def baseline(shop: Workshop) -> Tables:
@@ -71,14 +83,17 @@ def baseline(shop: Workshop) -> Tables:
 
 
 def activations(shop: Workshop) -> Tables:
-    """Every active feature, their statistics, contexts, cards and neighbours."""
+    """Every active feature, their statistics, contexts, cards, neighbours and mechanical labels."""
     from ingest.activations import ActivationConfig
     from ingest.activations import activations as extract
     from ingest.features import features
 
     config = ActivationConfig(layers=shop.plan.layers or None, batch_size=shop.plan.batch_size, seed=shop.plan.seed)
     tables = extract(shop.model, shop.transcoders, shop.prompts, config, progress=shop.counter("activations"))
-    return {**tables, **features(shop.model, shop.transcoders, tables, progress=shop.counter("feature cards"))}
+    tables = {**tables, **features(shop.model, shop.transcoders, tables, progress=shop.counter("feature cards"))}
+    words = shop.prompts.tables()
+    items = words["prompt"].select(["prompt", "language"])
+    return {**tables, **mechanical_labels(shop, tables, words["token"], items, "prompt")}
 
 
 def graph(shop: Workshop) -> Tables:

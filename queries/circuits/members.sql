@@ -20,7 +20,7 @@
 --   rate_a | double | share | prompts of the first language with it active
 --   rate_b | double | share | prompts of the second language with it active
 --   effect | double | logits | mean effect of ablating it alone
---   label | varchar | - | newest label that was not retired
+--   label | varchar | - | newest label that was not retired, people's and imported ones before mechanical ones
 with edges as (
     select layer, feature, count(*) as n
     from (
@@ -39,7 +39,7 @@ ablated as (
     group by m.layer, m.feature
 ),
 named as (
-    select l.layer, l.feature, arg_max(l.text, (l.created_at, l.label_id)) as label
+    select l.layer, l.feature, arg_max(l.text, (l.method <> 'mechanical', l.created_at, l.label_id)) as label
     from label l
     join run r on r.run_id = $run and r.transcoder_set = l.transcoder_set
     where not l.retired

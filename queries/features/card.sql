@@ -13,7 +13,7 @@
 --   layer | smallint | - | layer
 --   feature | integer | - | feature
 --   name | varchar | - | feature in text, e.g. L20_F1454
---   label | varchar | - | newest label that was not retired
+--   label | varchar | - | newest label that was not retired, people's and imported ones before mechanical ones
 --   starred | boolean | - | whether somebody starred it
 --   n_notes | bigint | notes | notes about it
 --   n_tokens | bigint | tokens | tokens looked at
@@ -75,7 +75,7 @@ select
     c.feature,
     'L' || c.layer || '_F' || c.feature as name,
     (
-        select arg_max(l.text, (l.created_at, l.label_id))
+        select arg_max(l.text, (l.method <> 'mechanical', l.created_at, l.label_id))
         from label l
         where l.layer = c.layer and l.feature = c.feature and not l.retired
             and l.transcoder_set = (select transcoder_set from used)

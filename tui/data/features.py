@@ -85,6 +85,22 @@ class Score:
     languages: str
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a column comes from when it is none of `feature`: rows with layer and feature, one a feature."""
+
+    alias: str
+    rows: str
+    """A table or a query in brackets."""
+    conditions: tuple[str, ...] = ()
+
+    @property
+    def join(self) -> str:
+        """Return the join that puts it beside `feature f`."""
+        both = (f"{self.alias}.layer = f.layer", f"{self.alias}.feature = f.feature", *self.conditions)
+        return f"left join {self.rows} {self.alias} on " + " and ".join(both)
+
+
 class FeatureComposer:
     """Build the statements of one FeatureView."""
 
@@ -94,7 +110,7 @@ class FeatureComposer:
         self.scores = scores
         self.names = Names()
         self.run = self.names.bind(view.run_id, "run")
-        self.joins: dict[str, str] = {}
+        self.sources: dict[str, Source] = {}
 
     def expression(self, column: str) -> str:
         """Return the SQL of a column and add the joins it needs; raise UsageError for an unknown one."""
@@ -112,19 +128,20 @@ class FeatureComposer:
             return self._language(name, rest)
         return self._score(name, rest, column)
 
-    def _join(self, alias: str, text: str) -> str:
-        self.joins.setdefault(alias, text)
-        return alias
+    def key(self, column: str) -> str:
+        """Return what a column is ordered by: whole numbers and texts as they are, lists by their first, all others in single precision."""
+        text = self.expression(column)
+        column = SAME.get(column, column)
+        if column in ("promotes", "suppresses"):
+            return f"{text}[1]"
+        return text if column in TEXT or is_whole(column) else f"{text}::float"
 
     def _language(self, measure: str, language: str) -> str:
         alias = f"l{self.languages.index(language)}"
-        if alias not in self.joins:
+        if alias not in self.sources:
             place = self.names.bind(language, "language")
-            self._join(
-                alias,
-                f"left join feature_language {alias} on {alias}.run_id = f.run_id and {alias}.layer = f.layer"
-                f" and {alias}.feature = f.feature and {alias}.language = {place}",
-            )
+            conditions = (f"{alias}.run_id = {self.run}", f"{alias}.language = {place}")
+            self.sources[alias] = Source(alias, "feature_language", conditions)
         return "(" + PER_LANGUAGE[measure].format(a=alias) + ")"
 
     def _score(self, name: str, rest: str, column: str) -> str:
@@ -136,41 +153,39 @@ class FeatureComposer:
             raise unknown_column(column, self.languages, self.scores)
         score = next((s for s in found if s.parameter_set == "default"), found[0])
         alias = f"s{self.scores.index(score)}"
-        if alias not in self.joins:
+        if alias not in self.sources:
             a, b, c = (self.names.bind(getattr(score, part), part) for part in ("score", "parameter_set", "languages"))
-            self._join(
-                alias,
-                f"left join feature_score {alias} on {alias}.run_id = f.run_id and {alias}.layer = f.layer and {alias}.feature = f.feature"
-                f"\n  and {alias}.score = {a} and {alias}.parameter_set = {b} and {alias}.languages = {c}",
-            )
+            same = (f"{alias}.score = {a}", f"{alias}.parameter_set = {b}", f"{alias}.languages = {c}")
+            self.sources[alias] = Source(alias, "feature_score", (f"{alias}.run_id = {self.run}", *same))
         return f"{alias}.{PER_SCORE[measure]}"
 
     def _label(self) -> str:
-        if "lab" not in self.joins:
+        """Return the newest label: people's own since the last publish before published ones."""
+        if "lab" not in self.sources:
             place = self.names.bind(self.view.transcoder_set, "transcoder_set")
-            self._join(
-                "lab",
-                "left join (select layer, feature, arg_max(text, created_at) as text from label"
-                f" where not retired and transcoder_set = {place} group by layer, feature) lab"
-                " on lab.layer = f.layer and lab.feature = f.feature",
+            rows = (
+                "(select layer, feature, arg_max(text, created_at) as text from label"
+                f" where not retired and transcoder_set = {place} group by layer, feature)"
             )
-        if not self.view.labels:
-            return "lab.text"
-        if "own" not in self.joins:
-            keys = self.names.bind(list(self.view.labels), "label_keys")
-            texts = self.names.bind(list(self.view.labels.values()), "label_texts")
-            self._join("own", f"left join (select unnest({keys}) as key, unnest({texts}) as text) own on own.key = {KEY}")
-        return "coalesce(own.text, lab.text)"
+            if self.view.labels:
+                keys = self.names.bind(list(self.view.labels), "label_keys")
+                texts = self.names.bind(list(self.view.labels.values()), "label_texts")
+                own = f"(select unnest({keys}) >> 32 as layer, unnest({keys}) & 4294967295 as feature, unnest({texts}) as text)"
+                rows = (
+                    f"(select layer, feature, coalesce(own.text, published.text) as text from {rows} published\n"
+                    f"  full join {own} own using (layer, feature))"
+                )
+            self.sources["lab"] = Source("lab", rows)
+        return "lab.text"
 
     def _effect(self) -> str:
-        self._join(
-            "eff",
-            "left join (select m.layer, m.feature, arg_max(e.mean, abs(e.mean)) as mean\n"
+        rows = (
+            "(select m.layer, m.feature, arg_max(e.mean, abs(e.mean)) as mean\n"
             "  from intervention i join intervention_member m on m.run_id = i.run_id and m.intervention = i.intervention\n"
             "  join effect e on e.run_id = i.run_id and e.intervention = i.intervention\n"
-            f"  where i.run_id = {self.run} and i.n_members = 1 and i.control_of is null group by m.layer, m.feature) eff"
-            " on eff.layer = f.layer and eff.feature = f.feature",
+            f"  where i.run_id = {self.run} and i.n_members = 1 and i.control_of is null group by m.layer, m.feature)"
         )
+        self.sources.setdefault("eff", Source("eff", rows))
         return "eff.mean"
 
     def _flag(self, flag: str) -> str:
@@ -179,7 +194,9 @@ class FeatureComposer:
         if flag == "alive":
             return "(f.n_active > 0)"
         if flag == "labelled":
-            return f"({self._label()} is not null)"
+            self._label()  # joins what the next line reads
+            written = "coalesce(lab.is_written, false)"
+            return f"({written} or own.text is not null)" if self.view.labels else f"({written})"
         keys = self.names.bind(list(self.view.keys.get(flag, ())), flag)
         return f"({KEY} = any({keys}::bigint[]))"
 
@@ -226,14 +243,14 @@ class FeatureComposer:
         return f"({text} {tree.operator} {self._value(tree.column, tree.value)})"
 
     def _search(self, text: str) -> str:
-        """Look in labels, promoted tokens and the tokens that the stored contexts point to."""
+        """Look in labels, promoted tokens and the windows of top contexts."""
         place = self.names.bind(text, "text")
         return (
             f"(contains(lower(array_to_string(f.promoted_tokens, chr(31))), lower({place}))\n"
             f"  or contains(lower(coalesce({self._label()}, '')), lower({place}))\n"
-            "  or (f.layer, f.feature) in (select (c.layer, c.feature) from context c join token t\n"
-            "    on t.run_id = c.run_id and t.source = c.source and t.item = c.item and t.position = c.position\n"
-            f"    where c.run_id = {self.run} and c.kind = 'top' and contains(lower(t.token), lower({place}))))"
+            f"  or (f.layer, f.feature) in (select (c.layer, c.feature) from context c\n"
+            f"    where c.run_id = {self.run} and c.kind = 'top' and (c.source, c.item, c.window_start, c.window_end) in (\n"
+            f"      select (source, item, window_start, window_end) from ({windows(self.run, place)}) w)))"
         )
 
     def ids(self, id_type: str, *, is_range: bool) -> Statement:
@@ -250,17 +267,39 @@ class FeatureComposer:
 
     def _finish(self, selected: list[str], ties: list[str] | None = None) -> Statement:
         condition = None if self.view.filter is None else self.condition(self.view.filter)
-        order = [f"{self.expression(column)} {'desc' if down else 'asc'} nulls last" for column, down in self.view.order]
+        order = [f"{self.key(column)} {'desc' if down else 'asc'} nulls last" for column, down in self.view.order]
         by = [column for column, _ in self.view.order]
         if ties is None:
             ties = [] if "layer" in by and "feature" in by else ["f.layer", "f.feature"] if by != ["layer"] else ["f.feature"]
         order += ties
-        lines = ["select " + ",\n  ".join(selected), "from feature f", *self.joins.values(), f"where f.run_id = {self.run}"]
+        lines = ["select " + ",\n  ".join(selected), "from feature f", *(source.join for source in self.sources.values()), f"where f.run_id = {self.run}"]
         if condition is not None:
             lines.append(f"  and {condition}")
         if order:
             lines.append("order by " + ", ".join(order))
         return Statement("features", "\n".join(lines), self.names.values)
+
+
+def windows(run: str, text: str) -> str:
+    """Return the query of the distinct windows of top contexts that hold a text, which may go over several tokens.
+
+    Only items that hold the text anywhere are put together window by window.
+    """
+    return (
+        "select w.source, w.item, w.window_start, w.window_end\n"
+        "      from (select distinct source, item, window_start, window_end from context\n"
+        f"        where run_id = {run} and kind = 'top' and (source, item) in (select (source, item) from token where run_id = {run}\n"
+        f"          group by source, item having contains(lower(string_agg(token, '' order by position)), lower({text})))) w\n"
+        f"      join token t on t.run_id = {run} and t.source = w.source and t.item = w.item\n"
+        "        and t.position between w.window_start and w.window_end\n"
+        "      group by w.source, w.item, w.window_start, w.window_end\n"
+        f"      having contains(lower(string_agg(t.token, '' order by t.position)), lower({text}))"
+    )
+
+
+def is_whole(column: str) -> bool:
+    """Say whether a column holds whole numbers that single precision could round."""
+    return column in ("layer", "feature", "active", "prompts") or column.partition(".")[0] == "active"
 
 
 def _plain(column: str) -> str:

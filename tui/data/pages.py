@@ -235,7 +235,7 @@ def _labels(view: FeatureView, keys: set[tuple[int, int]]) -> Statement:
     names = Names()
     place = names.bind(view.transcoder_set, "transcoder_set")
     text = (
-        "select l.layer, l.feature, arg_max(l.text, l.created_at) from label l"
+        "select l.layer, l.feature, arg_max(l.text, (l.method <> 'mechanical', l.created_at)) from label l"
         f" where not l.retired and l.transcoder_set = {place} and {_these(names, keys, 'l')} group by l.layer, l.feature"
     )
     return Statement("labels", text, names.values)

@@ -99,6 +99,7 @@ class FeatureScreen(AtlasScreen):
         cells = (self.size.width // 2 if wide else self.size.width) - 4
         labels = _newest(self.own_labels, card.labels, "label_id")
         notes = [row for row in _newest(self.own_notes, card.notes, "note_id") if not row["deleted"]]
+        labels.sort(key=lambda row: row["method"] == "mechanical")  # what people and models wrote comes first
         current = next((row["text"] for row in labels if not row["retired"]), None)
         starred = feature_key(card.layer, card.feature) in self.session.words.starred
         left = card_lines.head(card, {"starred": starred, "label": current})
