@@ -1,6 +1,6 @@
-"""The demo atlas: the embedded bilingual model and, beside it, its negative control, analysed by one plan.
+"""The demo atlas: the embedded bilingual model and, beside it, its negative control, analysed by one plan; and two traced prompts.
 
-In: a folder. Out: two runs in it. The two models share nothing but the plan, so that each is analysed in a process of its own.
+In: a folder. Out: four runs in it. The two models share nothing but the plan, so that each is analysed in a process of its own.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ CONTROL = dataclasses.replace(
     BILINGUAL, name="control", model="embedded:control", transcoders="embedded:control", gate=0.0, until="interventions"
 )
 
+TRACED = (("en", "The opposite of the word hot is"), ("fr", "Le contraire exact du mot chaud est"))
+"""Prompts (language, text) whose attribution graphs stand in the demo, each a run of its own, traced on the bilingual model."""
+
 
 def build_demo(folder: Path, progress: Progress | None = None) -> dict[str, str]:
-    """Analyse both models; return run name -> run id. Complete runs are left as they are.
+    """Analyse both models and trace the prompts; return run name -> run id of the two. Complete runs are left as they are.
 
     The bilingual run becomes visible last, so that questions without a run speak of it.
 
@@ -68,10 +71,27 @@ def _run(folder: Path, plan: Plan, reports: Any, wait_for: Any, signal: Any) -> 
 
     try:
         before_finish = None if wait_for is None else wait_for.wait
-        return run_plan(folder, plan, progress=report, before_finish=before_finish).run_id
+        run = run_plan(folder, plan, progress=report, before_finish=before_finish).run_id
+        if signal is not None:
+            _trace(folder)  # by the process that is done first
+        return run
     finally:
         if signal is not None:
             signal.set()
+
+
+def _trace(folder: Path) -> None:
+    """Put the attribution graphs of the traced prompts into the atlas."""
+    from ingest.model import load_model
+    from ingest.sources import resolve_source
+    from ingest.trace import trace_loaded
+    from ingest.trace_run import commit_trace
+    from ingest.transcoder import TranscoderSet
+
+    sources = {"model": resolve_source(BILINGUAL.model, "model"), "transcoders": resolve_source(BILINGUAL.transcoders, "transcoders")}
+    model, transcoders = load_model(sources["model"].path), TranscoderSet.open(sources["transcoders"].path)
+    for language, text in TRACED:
+        commit_trace(folder, trace_loaded(model, transcoders, prompt=text), sources, language)
 
 
 def _relay(reports: Any, progress: Progress | None) -> None:

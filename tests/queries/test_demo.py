@@ -17,12 +17,11 @@ from tests.queries import golden
 EMPTY = {
     "behaviours/minimal_pairs",
     "features/several_behaviours",
-    "interventions/reference_rules",
     "languages/universal_features",
     "provenance/claims",
 }
 """Questions that have no rows where there is one behaviour without minimal pairs, no attribution graph of a single prompt, no
-claim, ablation by zero alone, and no feature that fires on four of five prompts of both languages."""
+claim, and no feature that fires on four of five prompts of both languages."""
 
 
 @pytest.fixture(scope="module")
