@@ -24,7 +24,7 @@ create type neighbour_kind as enum ('decoder_cosine', 'coactivation');
 create type rule as enum ('no_op', 'zero', 'mean', 'resample', 'scale', 'add', 'patch', 'swap', 'random_direction', 'error_only', 'whole_mlp', 'clamp', 'mixed');
 create type mode as enum ('free', 'frozen_attention', 'direct', 'constrained_layers');
 create type position_rule as enum ('decision', 'content', 'all', 'explicit');
-create type control_kind as enum ('matched_random', 'same_norm_direction', 'error_only', 'whole_mlp', 'no_op', 'other_concept', 'antonym_partner', 'split_half');
+create type control_kind as enum ('matched_random', 'matched_random_rescaled', 'same_norm_direction', 'error_only', 'whole_mlp', 'no_op', 'other_concept', 'antonym_partner', 'split_half');
 create type member_kind as enum ('feature', 'edge');
 create type label_method as enum ('manual', 'mechanical', 'imported', 'language_model');
 create type verdict as enum ('reproduced', 'contradicted', 'not_reproducible');
@@ -566,6 +566,142 @@ comment on column feature_profile.script_share is 'its share';
 comment on column feature_profile.position_mean is 'mean position, weighted by activation';
 comment on column feature_profile.position_sd is 'standard deviation of the position, weighted by activation';
 
+create table feature_behaviour (
+    run_id           varchar not null,
+    layer            smallint not null,
+    feature          integer not null,
+    behaviour        varchar not null,
+    language         varchar not null,
+    role             token_role,
+    n_prompts        integer not null,
+    n_prompts_active integer not null
+);
+comment on table feature_behaviour is 'one row per feature, behaviour, language and token role where it is active: made at publish, for questions over all layers; key (run_id, layer, feature, behaviour, language, role)';
+comment on column feature_behaviour.run_id is 'run';
+comment on column feature_behaviour.layer is 'layer';
+comment on column feature_behaviour.feature is 'feature';
+comment on column feature_behaviour.behaviour is 'behaviour';
+comment on column feature_behaviour.language is 'language of the prompts';
+comment on column feature_behaviour.role is 'role of the active token; null is any but the sink';
+comment on column feature_behaviour.n_prompts is 'prompts of the behaviour in the language';
+comment on column feature_behaviour.n_prompts_active is 'of these, with the feature active at the role';
+
+create table feature_cluster (
+    run_id           varchar not null,
+    layer            smallint not null,
+    feature          integer not null,
+    language         varchar not null,
+    cluster          varchar not null,
+    n_prompts        integer not null,
+    n_prompts_active integer not null,
+    purity           double not null,
+    max_activation   float not null
+);
+comment on table feature_cluster is 'one row per feature and language: the cluster of concepts that most of its prompts belong to; made at publish; key (run_id, layer, feature, language)';
+comment on column feature_cluster.run_id is 'run';
+comment on column feature_cluster.layer is 'layer';
+comment on column feature_cluster.feature is 'feature';
+comment on column feature_cluster.language is 'language';
+comment on column feature_cluster.cluster is 'the cluster with most active prompts, the first by name of equals; the concept where a prompt has no cluster';
+comment on column feature_cluster.n_prompts is 'prompts of the cluster in the language';
+comment on column feature_cluster.n_prompts_active is 'of these, with the feature active';
+comment on column feature_cluster.purity is 'n_prompts_active / prompts of the language with the feature active';
+comment on column feature_cluster.max_activation is 'largest value on prompts of the cluster';
+
+create table feature_template (
+    run_id           varchar not null,
+    layer            smallint not null,
+    feature          integer not null,
+    language_a       varchar not null,
+    language_b       varchar not null,
+    template         varchar not null,
+    n_prompts_active integer not null,
+    n_active_a       integer not null,
+    n_active_b       integer not null,
+    n_concepts       integer not null
+);
+comment on table feature_template is 'one row per feature and two languages: the template that most of its prompts belong to; made at publish; key (run_id, layer, feature, language_a, language_b)';
+comment on column feature_template.run_id is 'run';
+comment on column feature_template.layer is 'layer';
+comment on column feature_template.feature is 'feature';
+comment on column feature_template.language_a is 'the language that sorts first';
+comment on column feature_template.language_b is 'the other language';
+comment on column feature_template.template is 'the template with most active prompts, the first by name of equals';
+comment on column feature_template.n_prompts_active is 'prompts of the template with the feature active, both languages';
+comment on column feature_template.n_active_a is 'prompts with the feature active, first language, all templates';
+comment on column feature_template.n_active_b is 'the same, second language';
+comment on column feature_template.n_concepts is 'concepts among these prompts, both languages';
+
+create table feature_contrast (
+    run_id        varchar not null,
+    behaviour     varchar not null,
+    language      varchar,
+    variant       varchar,
+    other_variant varchar,
+    layer         smallint not null,
+    feature       integer not null,
+    n_pairs       integer not null,
+    n_only_here   integer not null,
+    n_both        integer not null,
+    n_concepts    integer not null
+);
+comment on table feature_contrast is 'one row per feature and side of a behaviour''s minimal pairs where it is active: made at publish; key (run_id, behaviour, language, variant, other_variant, layer, feature)';
+comment on column feature_contrast.run_id is 'run';
+comment on column feature_contrast.behaviour is 'behaviour';
+comment on column feature_contrast.language is 'language of the pair''s first prompt; null is all';
+comment on column feature_contrast.variant is 'variant of the prompts on this side';
+comment on column feature_contrast.other_variant is 'variant of the prompts on the other side';
+comment on column feature_contrast.layer is 'layer';
+comment on column feature_contrast.feature is 'feature';
+comment on column feature_contrast.n_pairs is 'pairs';
+comment on column feature_contrast.n_only_here is 'pairs with the feature active on this side only';
+comment on column feature_contrast.n_both is 'pairs with the feature active on both sides';
+comment on column feature_contrast.n_concepts is 'concepts among the pairs with the feature on this side only';
+
+create table feature_correctness (
+    run_id         varchar not null,
+    behaviour      varchar,
+    language       varchar,
+    layer          smallint not null,
+    feature        integer not null,
+    n_right        integer not null,
+    n_wrong        integer not null,
+    n_active_right integer not null,
+    n_active_wrong integer not null,
+    n_concepts     integer not null,
+    auc            double not null
+);
+comment on table feature_correctness is 'one row per feature that is active on two prompts or more of a behaviour and language: how well it separates right from wrong answers; made at publish; key (run_id, behaviour, language, layer, feature)';
+comment on column feature_correctness.run_id is 'run';
+comment on column feature_correctness.behaviour is 'behaviour; null is all';
+comment on column feature_correctness.language is 'language; null is all';
+comment on column feature_correctness.layer is 'layer';
+comment on column feature_correctness.feature is 'feature';
+comment on column feature_correctness.n_right is 'prompts answered rightly';
+comment on column feature_correctness.n_wrong is 'prompts answered wrongly';
+comment on column feature_correctness.n_active_right is 'of the right ones, with the feature active';
+comment on column feature_correctness.n_active_wrong is 'of the wrong ones';
+comment on column feature_correctness.n_concepts is 'concepts among the active prompts';
+comment on column feature_correctness.auc is 'chance that a right prompt has the larger value than a wrong one (largest activation, 0 where silent), ties half';
+
+create table shared_count (
+    run_id     varchar not null,
+    layer      smallint not null,
+    language_a varchar not null,
+    language_b varchar not null,
+    n_active_a integer not null,
+    n_active_b integer not null,
+    n_features integer not null
+);
+comment on table shared_count is 'one row per layer, two languages and numbers of their prompts: how many features are active on that many; made at publish; key (run_id, layer, language_a, language_b, n_active_a, n_active_b)';
+comment on column shared_count.run_id is 'run';
+comment on column shared_count.layer is 'layer';
+comment on column shared_count.language_a is 'the language that sorts first';
+comment on column shared_count.language_b is 'the other language';
+comment on column shared_count.n_active_a is 'prompts of the first language with the feature active';
+comment on column shared_count.n_active_b is 'the same, second language';
+comment on column shared_count.n_features is 'features active on just so many prompts, not counting 0 and 0';
+
 create table parameter_set (
     parameter_set varchar not null,
     score         varchar not null,
@@ -612,6 +748,87 @@ comment on column feature_score.null_high is '95 % quantile of the null';
 comment on column feature_score.p_value is 'against the null';
 comment on column feature_score.q_value is 'Benjamini-Hochberg within (run, score, parameter set)';
 comment on column feature_score.n is 'denominator';
+
+create table feature_verdict (
+    run_id            varchar not null,
+    parameter_set     varchar not null,
+    language_a        varchar not null,
+    language_b        varchar not null,
+    layer             smallint not null,
+    feature           integer not null,
+    profile           double,
+    rate_low          double,
+    rate_q            double,
+    lape              double,
+    lape_q            double,
+    shared_k          double,
+    monolinguality_a  double,
+    monolinguality_b  double,
+    lift              double,
+    lift_p            double,
+    phi               double,
+    bridge            double,
+    causal_bridge_q   double,
+    yes_profile       boolean,
+    yes_rate          boolean,
+    yes_lape          boolean,
+    yes_shared_k      boolean,
+    yes_lift          boolean,
+    yes_bridge        boolean,
+    yes_causal_bridge boolean,
+    n_yes             smallint not null
+);
+comment on table feature_verdict is 'one row per scored feature, parameter set and two languages: feature_score side by side, made at publish; key (run_id, parameter_set, language_a, language_b, layer, feature)';
+comment on column feature_verdict.run_id is 'run';
+comment on column feature_verdict.parameter_set is 'see parameter_set';
+comment on column feature_verdict.language_a is 'the language that sorts first';
+comment on column feature_verdict.language_b is 'the other language';
+comment on column feature_verdict.layer is 'layer';
+comment on column feature_verdict.feature is 'feature';
+comment on column feature_verdict.profile is 'value of language_profile';
+comment on column feature_verdict.rate_low is 'value of bilingual_rate';
+comment on column feature_verdict.rate_q is 'its q-value';
+comment on column feature_verdict.lape is 'value of lape, over all languages of the run';
+comment on column feature_verdict.lape_q is 'its q-value';
+comment on column feature_verdict.shared_k is 'value of shared_k, over all languages of the run';
+comment on column feature_verdict.monolinguality_a is 'value of monolinguality for the first language';
+comment on column feature_verdict.monolinguality_b is 'the same for the second language';
+comment on column feature_verdict.lift is 'value of translation_lift';
+comment on column feature_verdict.lift_p is 'its p-value';
+comment on column feature_verdict.phi is 'value of translation_phi';
+comment on column feature_verdict.bridge is 'value of bridge';
+comment on column feature_verdict.causal_bridge_q is 'q-value of causal_bridge';
+comment on column feature_verdict.yes_profile is 'flag of language_profile; null where it did not judge, as in all below';
+comment on column feature_verdict.yes_rate is 'flag of bilingual_rate';
+comment on column feature_verdict.yes_lape is 'flag of lape';
+comment on column feature_verdict.yes_shared_k is 'flag of shared_k';
+comment on column feature_verdict.yes_lift is 'flag of translation_lift';
+comment on column feature_verdict.yes_bridge is 'flag of bridge';
+comment on column feature_verdict.yes_causal_bridge is 'flag of causal_bridge';
+comment on column feature_verdict.n_yes is 'profile, rate, LAPE, shared_k and lift that say yes, and causal bridge where its q-value is below .05';
+
+create table score_summary (
+    run_id        varchar not null,
+    layer         smallint not null,
+    score         varchar not null,
+    parameter_set varchar not null,
+    languages     varchar not null,
+    n_features    bigint not null,
+    n_judged      bigint not null,
+    n_yes         bigint not null,
+    mean_value    double,
+    primary key (run_id, layer, score, parameter_set, languages)
+);
+comment on table score_summary is 'one row per layer, score, parameter set and languages of feature_score: how many features it judged; made at publish';
+comment on column score_summary.run_id is 'run';
+comment on column score_summary.layer is 'layer';
+comment on column score_summary.score is 'name of the score';
+comment on column score_summary.parameter_set is 'see parameter_set';
+comment on column score_summary.languages is 'languages compared, joined by +';
+comment on column score_summary.n_features is 'rows';
+comment on column score_summary.n_judged is 'of these, with a yes or no';
+comment on column score_summary.n_yes is 'of these, yes';
+comment on column score_summary.mean_value is 'mean of the judged features'' values';
 
 create table layer_score (
     run_id        varchar not null references run (run_id),
@@ -1137,6 +1354,9 @@ create table effect (
     control_low  double,
     control_high double,
     n_controls   integer not null,
+    length_ratio double,
+    n_in_caliper integer,
+    n_left_out   integer,
     p_value      double,
     q_value      double,
     primary key (run_id, intervention, language, split, control)
@@ -1157,6 +1377,9 @@ comment on column effect.control_mean is 'mean effect of the controls';
 comment on column effect.control_low is '2.5 % quantile over draws';
 comment on column effect.control_high is '97.5 % quantile over draws';
 comment on column effect.n_controls is 'draws';
+comment on column effect.length_ratio is 'mean over draws of outcome.delta_norm over the intervention''s own on the same prompts; null without delta_norm';
+comment on column effect.n_in_caliper is 'draws whose change is as long as the intervention''s own, within 20 %';
+comment on column effect.n_left_out is 'prompts of the intervention that have no such control and are left out of this comparison';
 comment on column effect.p_value is '(1 + #controls as extreme) / (1 + draws); null below 100 distinct sets';
 comment on column effect.q_value is 'Benjamini-Hochberg within (run, rule, language)';
 
@@ -1177,7 +1400,7 @@ create table continuation (
 );
 comment on table continuation is 'one row per intervention, prompt and sample: how the model went on';
 comment on column continuation.run_id is 'run';
-comment on column continuation.intervention is 'intervention under which it was written; -1: unedited';
+comment on column continuation.intervention is 'intervention under which it was written; the one of rule no_op is the unedited model';
 comment on column continuation.prompt is 'prompt it follows';
 comment on column continuation.sample is 'ordinal of the sample; samples of one ordinal share their random numbers';
 comment on column continuation.temperature is '0 is greedy';

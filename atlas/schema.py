@@ -41,6 +41,7 @@ Mode = Literal["free", "frozen_attention", "direct", "constrained_layers"]
 PositionRule = Literal["decision", "content", "all", "explicit"]
 ControlKind = Literal[
     "matched_random",
+    "matched_random_rescaled",
     "same_norm_direction",
     "error_only",
     "whole_mlp",
@@ -481,6 +482,120 @@ class FeatureProfile(Row, table=True):
     position_sd: float | None = column("double", "standard deviation of the position, weighted by activation", null=True)
 
 
+class FeatureBehaviour(Row, table=True):
+    """One row per feature, behaviour, language and token role where it is active, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per feature, behaviour, language and token role where it is active: made at publish, for questions "
+        "over all layers; key (run_id, layer, feature, behaviour, language, role)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    behaviour: str = column("varchar", "behaviour", key=True)
+    language: str = column("varchar", "language of the prompts", key=True)
+    role: TokenRole | None = column("token_role", "role of the active token; null is any but the sink", key=True, null=True)
+    n_prompts: int = column("integer", "prompts of the behaviour in the language")
+    n_prompts_active: int = column("integer", "of these, with the feature active at the role")
+
+
+class FeatureCluster(Row, table=True):
+    """One row per feature and language: the cluster of concepts that most of its prompts belong to, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per feature and language: the cluster of concepts that most of its prompts belong to; made at "
+        "publish; key (run_id, layer, feature, language)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    language: str = column("varchar", "language", key=True)
+    cluster: str = column(
+        "varchar", "the cluster with most active prompts, the first by name of equals; the concept where a prompt has no cluster"
+    )
+    n_prompts: int = column("integer", "prompts of the cluster in the language")
+    n_prompts_active: int = column("integer", "of these, with the feature active")
+    purity: float = column("double", "n_prompts_active / prompts of the language with the feature active")
+    max_activation: float = column("float", "largest value on prompts of the cluster")
+
+
+class FeatureTemplate(Row, table=True):
+    """One row per feature and two languages: the template that most of its prompts belong to, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per feature and two languages: the template that most of its prompts belong to; made at publish; key "
+        "(run_id, layer, feature, language_a, language_b)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    language_a: str = column("varchar", "the language that sorts first", key=True)
+    language_b: str = column("varchar", "the other language", key=True)
+    template: str = column("varchar", "the template with most active prompts, the first by name of equals")
+    n_prompts_active: int = column("integer", "prompts of the template with the feature active, both languages")
+    n_active_a: int = column("integer", "prompts with the feature active, first language, all templates")
+    n_active_b: int = column("integer", "the same, second language")
+    n_concepts: int = column("integer", "concepts among these prompts, both languages")
+
+
+class FeatureContrast(Row, table=True):
+    """One row per feature and side of a behaviour's minimal pairs where it is active, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per feature and side of a behaviour's minimal pairs where it is active: made at publish; key (run_id, "
+        "behaviour, language, variant, other_variant, layer, feature)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    behaviour: str = column("varchar", "behaviour", key=True)
+    language: str | None = column("varchar", "language of the pair's first prompt; null is all", key=True, null=True)
+    variant: str | None = column("varchar", "variant of the prompts on this side", key=True, null=True)
+    other_variant: str | None = column("varchar", "variant of the prompts on the other side", key=True, null=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    n_pairs: int = column("integer", "pairs")
+    n_only_here: int = column("integer", "pairs with the feature active on this side only")
+    n_both: int = column("integer", "pairs with the feature active on both sides")
+    n_concepts: int = column("integer", "concepts among the pairs with the feature on this side only")
+
+
+class FeatureCorrectness(Row, table=True):
+    """One row per feature active on two prompts or more of a behaviour and language: right against wrong answers, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per feature that is active on two prompts or more of a behaviour and language: how well it separates "
+        "right from wrong answers; made at publish; key (run_id, behaviour, language, layer, feature)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    behaviour: str | None = column("varchar", "behaviour; null is all", key=True, null=True)
+    language: str | None = column("varchar", "language; null is all", key=True, null=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    n_right: int = column("integer", "prompts answered rightly")
+    n_wrong: int = column("integer", "prompts answered wrongly")
+    n_active_right: int = column("integer", "of the right ones, with the feature active")
+    n_active_wrong: int = column("integer", "of the wrong ones")
+    n_concepts: int = column("integer", "concepts among the active prompts")
+    auc: float = column(
+        "double", "chance that a right prompt has the larger value than a wrong one (largest activation, 0 where silent), ties half"
+    )
+
+
+class SharedCount(Row, table=True):
+    """One row per layer, two languages and numbers of their prompts: how many features are active on that many, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per layer, two languages and numbers of their prompts: how many features are active on that many; "
+        "made at publish; key (run_id, layer, language_a, language_b, n_active_a, n_active_b)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    language_a: str = column("varchar", "the language that sorts first", key=True)
+    language_b: str = column("varchar", "the other language", key=True)
+    n_active_a: int = column("integer", "prompts of the first language with the feature active", key=True)
+    n_active_b: int = column("integer", "the same, second language", key=True)
+    n_features: int = column("integer", "features active on just so many prompts, not counting 0 and 0")
+
+
 class ParameterSet(Row, table=True):
     """One row per parameter of a named parameter set."""
 
@@ -512,6 +627,59 @@ class FeatureScore(Row, table=True):
     p_value: float | None = column("double", "against the null", null=True)
     q_value: float | None = column("double", "Benjamini-Hochberg within (run, score, parameter set)", null=True)
     n: int | None = column("bigint", "denominator", null=True)
+
+
+class FeatureVerdict(Row, table=True):
+    """One row per scored feature, parameter set and two languages: every language score side by side, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per scored feature, parameter set and two languages: feature_score side by side, made at publish; key "
+        "(run_id, parameter_set, language_a, language_b, layer, feature)"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    parameter_set: str = column("varchar", "see parameter_set", key=True)
+    language_a: str = column("varchar", "the language that sorts first", key=True)
+    language_b: str = column("varchar", "the other language", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    feature: int = column("integer", "feature", key=True)
+    profile: float | None = column("double", "value of language_profile", null=True)
+    rate_low: float | None = column("double", "value of bilingual_rate", null=True)
+    rate_q: float | None = column("double", "its q-value", null=True)
+    lape: float | None = column("double", "value of lape, over all languages of the run", null=True)
+    lape_q: float | None = column("double", "its q-value", null=True)
+    shared_k: float | None = column("double", "value of shared_k, over all languages of the run", null=True)
+    monolinguality_a: float | None = column("double", "value of monolinguality for the first language", null=True)
+    monolinguality_b: float | None = column("double", "the same for the second language", null=True)
+    lift: float | None = column("double", "value of translation_lift", null=True)
+    lift_p: float | None = column("double", "its p-value", null=True)
+    phi: float | None = column("double", "value of translation_phi", null=True)
+    bridge: float | None = column("double", "value of bridge", null=True)
+    causal_bridge_q: float | None = column("double", "q-value of causal_bridge", null=True)
+    yes_profile: bool | None = column("boolean", "flag of language_profile; null where it did not judge, as in all below", null=True)
+    yes_rate: bool | None = column("boolean", "flag of bilingual_rate", null=True)
+    yes_lape: bool | None = column("boolean", "flag of lape", null=True)
+    yes_shared_k: bool | None = column("boolean", "flag of shared_k", null=True)
+    yes_lift: bool | None = column("boolean", "flag of translation_lift", null=True)
+    yes_bridge: bool | None = column("boolean", "flag of bridge", null=True)
+    yes_causal_bridge: bool | None = column("boolean", "flag of causal_bridge", null=True)
+    n_yes: int = column("smallint", "profile, rate, LAPE, shared_k and lift that say yes, and causal bridge where its q-value is below .05")
+
+
+class ScoreSummary(Row, table=True):
+    """One row per layer, score, parameter set and languages of feature_score, made at publish."""
+
+    __table_args__ = {
+        "comment": "one row per layer, score, parameter set and languages of feature_score: how many features it judged; made at publish"
+    }
+    run_id: str = column("varchar", "run", key=True)
+    layer: int = column("smallint", "layer", key=True)
+    score: str = column("varchar", "name of the score", key=True)
+    parameter_set: str = column("varchar", "see parameter_set", key=True)
+    languages: str = column("varchar", "languages compared, joined by +", key=True)
+    n_features: int = column("bigint", "rows")
+    n_judged: int = column("bigint", "of these, with a yes or no")
+    n_yes: int = column("bigint", "of these, yes")
+    mean_value: float | None = column("double", "mean of the judged features' values", null=True)
 
 
 class LayerScore(Row, table=True):
@@ -883,6 +1051,15 @@ class Effect(Row, table=True):
     control_low: float | None = column("double", "2.5 % quantile over draws", null=True)
     control_high: float | None = column("double", "97.5 % quantile over draws", null=True)
     n_controls: int = column("integer", "draws")
+    length_ratio: float | None = column(
+        "double",
+        "mean over draws of outcome.delta_norm over the intervention's own on the same prompts; null without delta_norm",
+        null=True,
+    )
+    n_in_caliper: int | None = column("integer", "draws whose change is as long as the intervention's own, within 20 %", null=True)
+    n_left_out: int | None = column(
+        "integer", "prompts of the intervention that have no such control and are left out of this comparison", null=True
+    )
     p_value: float | None = column("double", "(1 + #controls as extreme) / (1 + draws); null below 100 distinct sets", null=True)
     q_value: float | None = column("double", "Benjamini-Hochberg within (run, rule, language)", null=True)
 
@@ -892,7 +1069,7 @@ class Continuation(Row, table=True):
 
     __table_args__ = {"comment": "one row per intervention, prompt and sample: how the model went on"}
     run_id: str = column("varchar", "run", key=True, references="run.run_id")
-    intervention: int = column("integer", "intervention under which it was written; -1: unedited", key=True)
+    intervention: int = column("integer", "intervention under which it was written; the one of rule no_op is the unedited model", key=True)
     prompt: int = column("integer", "prompt it follows", key=True)
     sample: int = column("smallint", "ordinal of the sample; samples of one ordinal share their random numbers", key=True)
     temperature: float = column("double", "0 is greedy")
