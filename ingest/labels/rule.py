@@ -40,6 +40,17 @@ class Rule:
             found = found & np.array([language == self.language for language in texts.languages], bool)[texts.language]
         return found
 
+    def holds_in(self, texts: Texts, span: slice) -> npt.NDArray[np.bool_]:
+        """Return the same for the tokens of a span alone."""
+        found = texts.position[span] > 0
+        if self.tokens is not None:
+            found = found & np.array([texts.vocabulary[token] in self.tokens for token in texts.token[span]], bool)
+        if self.role is not None:
+            found = found & np.array([texts.roles[role] == self.role for role in texts.role[span]], bool)
+        if self.language is not None:
+            found = found & np.array([texts.languages[language] == self.language for language in texts.language[span]], bool)
+        return found
+
     def to_json(self) -> str:
         """Write the conditions that there are."""
         fields = {"tokens": None if self.tokens is None else list(self.tokens), "role": self.role, "language": self.language}
