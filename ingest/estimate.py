@@ -232,7 +232,7 @@ def estimate(
         ModelError: a family without an adapter, or a device that is not there.
     """
     from ingest.model import DTYPES
-    from ingest.workshop import ONE_THREAD_BELOW
+    from ingest.batches import ONE_THREAD_BELOW
 
     device = _device(plan) if tflops is None else torch.device("cpu")
     config, shapes, model_path = _shapes(plan)
@@ -330,7 +330,7 @@ def _local(text: str, kind: Literal["model", "transcoders"]) -> Path:
 
 
 def _prompt_amount(plan: Plan, model_path: Path) -> Amount:
-    from ingest.pipeline import tokenised
+    from ingest.job import tokenised
     from ingest.prompts import load_behaviour
     from ingest.sources import Source
 
@@ -388,8 +388,8 @@ def _active(plan: Plan, shapes: Shapes, given: int | None) -> tuple[float, Liter
 
 def _measured_active(plan: Plan, shapes: Shapes, transcoders: Any, model_path: Path) -> float:
     from ingest.batches import pad_right
+    from ingest.job import tokenised
     from ingest.model import load_model
-    from ingest.pipeline import tokenised
     from ingest.sources import Source
 
     model = load_model(model_path, dtype=plan.dtype)

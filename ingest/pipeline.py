@@ -1,15 +1,15 @@
 """The way of the data, as short code: prompts, baseline, activations, features, graph, communities, interventions, circuits; or a corpus.
 
-In: an atlas folder and a plan. Out: a run whose shards are committed one stage at a time and shown by a manifest at the end.
+In: an atlas folder, a plan, an engine. Out: a run whose shards are committed one by one and shown by a manifest at the end.
 
-1. Resolve and hash model, transcoders and prompts; their hashes and the plan's identity give the run id.
-2. Do the stages that have no commit record yet. A stage reads what earlier ones wrote from memory or, after a stop, from their shards.
+1. Resolve and hash model, transcoders and prompts; their hashes and the plan's identity give the run id (`ingest.job`).
+2. The engine does the shards of the plan that have no commit record yet (`ingest.engines`). A shard reads what earlier ones wrote from
+   their files, so that it does not matter which process computed them.
 3. Write the run's row and the manifest.
 """
 
 from __future__ import annotations
 
-import logging
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,17 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import InputError
+from atlas import files
 from atlas.folder import Atlas
-from atlas.ids import run_id
+from atlas.seals import sealed
 from atlas.shards import RunWriter
-from ingest import stages
+from ingest.engines import Engine, alone
+from ingest.job import prepare
 from ingest.plan import Plan
-from ingest.prompts import PromptSet, build_prompt_set, load_behaviour
-from ingest.sources import Source, resolve_source
+from ingest.prompts import PromptSet
 from ingest.workshop import Progress, Workshop
 
-log = logging.getLogger(__name__)
+FINISH_SECONDS = 60.0
+"""Longest wait for another process that is finishing the same run."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Outcome:
 
     run_id: str
     was_complete: bool
+    """Whether there was nothing to do."""
+    finished_here: bool = True
+    """Whether this process made the run visible; False where another one of the same run was first."""
 
 
 def run_plan(
@@ -43,13 +47,15 @@ def run_plan(
     plan: Plan,
     *,
     again: bool = False,
+    engine: Engine = alone,
     progress: Progress | None = None,
     narrate: Callable[[str], None] | None = None,
     before_finish: Callable[[], object] | None = None,
 ) -> Outcome:
     """Do what a plan says and what is not done yet.
 
-    `narrate` is told, before anything is computed, what the plan can show; `before_finish` is called before the run becomes visible.
+    `engine` does the shards; whatever it is, the run's id and its tables are the same. `narrate` is told, before anything is computed,
+    what the plan can show; `before_finish` is called before the run becomes visible.
 
     Raises:
         InputError: model, transcoders or behaviours are missing or do not fit.
@@ -57,39 +63,46 @@ def run_plan(
         ModelError: NaN, or memory that runs out.
         StoreError: the atlas cannot be written.
     """
-    from ingest.corpus_source import corpus_hash
-    from ingest.fit import check_fit
-
-    sources = {"model": resolve_source(plan.model, "model"), "transcoders": resolve_source(plan.transcoders, "transcoders")}
-    check_fit(sources["model"].path, sources["transcoders"].path, plan.layers)
-    prompts = PromptSet((), (), ()) if plan.corpus else tokenised(plan, sources["model"])
+    job = prepare(plan)
     atlas = Atlas.create(folder)
-    hashes = {
-        "model": sources["model"].content_hash("model"),
-        "transcoders": sources["transcoders"].content_hash("transcoders"),
-        **({"corpus": corpus_hash(plan)} if plan.corpus else {"prompts": prompts.prompt_set_hash}),
-    }
-    identity = plan.identity(hashes)
-    with RunWriter(atlas, identity, run_id(identity), again=again) as writer:
+    with RunWriter(atlas, job.identity, job.run_id, again=again) as writer:
         if writer.is_complete:
             return Outcome(writer.run_id, was_complete=True)
-        workshop = Workshop(plan, sources, prompts, writer, progress)
-        names = plan.stages()
-        if narrate is not None and "interventions" in names:
-            for line in design_lines(plan, prompts):
+        shop = Workshop(job, writer, progress)
+        note_shards(shop)
+        if narrate is not None and "interventions" in plan.stages():
+            for line in design_lines(plan, job.prompts):
                 narrate(line)
-        for number, stage in enumerate(names):
-            if not writer.is_done(stage):
-                tables = dict(stages.STAGE_FUNCTIONS[stage](workshop))
-                writer.commit(stage, tables)
-                workshop.kept[stage] = tables
-            if progress is not None:
-                progress("stages", number + 1, len(names))
+        engine(shop)
         if before_finish is not None:
             before_finish()
-        writer.finish(run_row(workshop), shards=names)
-        shutil.rmtree(workshop.scratch, ignore_errors=True)
-        return Outcome(writer.run_id, was_complete=False)
+        return Outcome(writer.run_id, was_complete=False, finished_here=finish(shop))
+
+
+def finish(shop: Workshop) -> bool:
+    """Make a run visible whose shards are all committed; False where another process has done so.
+
+    Raises:
+        StoreError: shards are missing.
+        LockedError: another process has been finishing it for long.
+    """
+    atlas, writer = shop.writer.atlas, shop.writer
+    files.make_folder(shop.scratch)
+    with files.locked(shop.scratch / "finish.lock", seconds=FINISH_SECONDS, what=f"finishing run {writer.run_id}"):
+        visible = atlas.manifest().run(writer.run_id)
+        if visible is not None and visible.attempt >= writer.attempt:
+            return False
+        writer.finish(run_row(shop), shards=[shard.name for shard in shop.shards if not shard.draft])
+    shutil.rmtree(shop.scratch, ignore_errors=True)
+    return True
+
+
+def note_shards(shop: Workshop) -> None:
+    """Write down, for people, what the run consists of (`atlas runs list` counts what is left); nothing relies on it."""
+    path = shop.scratch / "shards.json"
+    if not path.exists():
+        files.make_folder(path.parent)
+        files.write_once(path, sealed({"shards": [shard.name for shard in shop.shards if not shard.draft]}))
 
 
 def design_lines(plan: Plan, prompts: PromptSet) -> Iterator[str]:
@@ -105,43 +118,15 @@ def design_lines(plan: Plan, prompts: PromptSet) -> Iterator[str]:
         yield f"{behaviour.name}: {len(held_out or own)} {kind} prompts; " + "; ".join(describe_design(len(clusters), plan.control_draws))
 
 
-def tokenised(plan: Plan, source: Source) -> PromptSet:
-    """Spell out the plan's behaviours with the model's tokenizer (no weights are read)."""
-    from transformers import AutoTokenizer
-
-    if not any(source.path.glob("tokenizer*")) and not (source.path / "vocab.json").exists():
-        raise InputError(
-            f"Model {source.name} has no tokenizer beside it (tokenizer.json).",
-            hint="Download it with the model; `atlas trace --tokens` works without one.",
-        )
-    tokenizer = AutoTokenizer.from_pretrained(str(source.path))
-    prompts = build_prompt_set(
-        [load_behaviour(behaviour) for behaviour in plan.behaviours],
-        tokenizer,
-        languages=plan.languages or None,
-        splits=plan.splits,
-        max_concepts=plan.max_concepts or None,
-        seed=plan.seed,
-        drop_multitoken=plan.drop_multitoken,
-    )
-    if prompts.dropped:
-        log.warning(
-            "%d of %d prompts are left out, because an answer is not one token; the first: %s",
-            len(prompts.dropped),
-            len(prompts.dropped) + len(prompts.prompts),
-            prompts.dropped[0],
-        )
-    return prompts
-
-
-def run_row(workshop: Workshop) -> dict[str, Any]:
+def run_row(shop: Workshop) -> dict[str, Any]:
     """Return the run's row of table `run`, as far as the writer does not fill it in."""
+    first = "corpus-documents" if shop.plan.corpus else "prompts"
     return {
         "kind": "ingest",
-        "name": workshop.plan.title,
-        "model_id": workshop.model.row()["model_id"],
-        "transcoder_set": workshop.transcoders.name,
-        "prompt_set_hash": None if workshop.plan.corpus else workshop.prompts.prompt_set_hash,
-        "seed": workshop.plan.seed,
-        "machine": f"{platform.machine()}, {workshop.plan.device}",
+        "name": shop.plan.title,
+        "model_id": shop.rows(first, "model")["model_id"][0].as_py(),
+        "transcoder_set": shop.rows(first, "transcoder")["transcoder_set"][0].as_py(),
+        "prompt_set_hash": None if shop.plan.corpus else shop.prompts.prompt_set_hash,
+        "seed": shop.plan.seed,
+        "machine": f"{platform.machine()}, {shop.plan.device}",
     }

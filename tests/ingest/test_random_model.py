@@ -69,7 +69,10 @@ def short(plan: Plan, until: str = "activations", **changes: object) -> Plan:
 def test_all_stages_run_and_the_atlas_is_published(finished: tuple[Path, Outcome], plan: Plan) -> None:
     folder, outcome = finished
     assert not outcome.was_complete
-    assert sorted(path.stem for path in (folder / "runs" / outcome.run_id / "done").glob("*.json")) == sorted(STAGES)
+    names = sorted(path.stem for path in (folder / "runs" / outcome.run_id / "done").glob("*.json"))
+    of_behaviour = [f"{stage}-antonyms" for stage in STAGES[3:]]
+    assert names == sorted(["prompts", "baseline", "activations-L1-2", "activations-replaced", "neighbours-L1-2", *of_behaviour])
+    assert not (folder / "runs" / outcome.run_id / "scratch").exists()
     publish(folder, build=queries.build_steps(), audits=queries.audits())
     (row,) = list_runs(folder).to_pylist()
     assert (row["name"], row["state"]) == ("antonyms on model", "complete")
@@ -196,25 +199,25 @@ def test_an_interrupted_run_goes_on_to_the_same_tables(plan: Plan, tmp_path: Pat
     asked = short(plan, "communities")
     whole = run_plan(tmp_path / "whole.atlas", asked)
     calls: list[str] = []
-    stages = dict(ingest.stages.STAGE_FUNCTIONS)
+    functions = dict(ingest.stages.FUNCTIONS)
 
     def stop(*_: object, **__: object) -> Any:
         raise KeyboardInterrupt
 
-    def counted(name: str) -> Any:
-        def run(shop: Any) -> Any:
-            calls.append(name)
-            return stages[name](shop)
+    def counted(kind: str) -> Any:
+        def compute(shop: Any, shards: Any) -> Any:
+            calls.extend(shard.name for shard in shards)
+            return functions[kind](shop, shards)
 
-        return run
+        return compute
 
-    monkeypatch.setattr(ingest.stages, "STAGE_FUNCTIONS", {**stages, "graph": stop})
+    monkeypatch.setattr(ingest.stages, "FUNCTIONS", {**functions, "graph": stop})
     with pytest.raises(KeyboardInterrupt):
         run_plan(tmp_path / "stopped.atlas", asked)
     assert list_runs(tmp_path / "stopped.atlas").num_rows == 0
-    monkeypatch.setattr(ingest.stages, "STAGE_FUNCTIONS", {name: counted(name) for name in stages})
+    monkeypatch.setattr(ingest.stages, "FUNCTIONS", {kind: counted(kind) for kind in functions})
     resumed = run_plan(tmp_path / "stopped.atlas", asked)
-    assert calls == ["graph", "communities"]
+    assert calls == ["graph-antonyms", "communities-antonyms"]
     assert resumed.run_id == whole.run_id
     assert tables_equal(tmp_path / "whole.atlas", tmp_path / "stopped.atlas", whole.run_id) == []
 
@@ -240,16 +243,16 @@ def test_a_memory_budget_bounds_what_is_resident_and_changes_no_number(plan: Pla
 
 def test_a_corpus_is_a_run_of_its_own_that_resumes(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = replace(plan, corpus="embedded", corpus_tokens=2000)
-    cards = ingest.features.features
+    cards = ingest.features.cards
 
     def stop(*_: object, **__: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ingest.features, "features", stop)
+    monkeypatch.setattr(ingest.features, "cards", stop)
     folder = tmp_path / "corpus.atlas"
     with pytest.raises(KeyboardInterrupt):
         run_plan(folder, asked)
-    monkeypatch.setattr(ingest.features, "features", cards)
+    monkeypatch.setattr(ingest.features, "cards", cards)
     outcome = run_plan(folder, asked)
     written = Written(folder, outcome.run_id)
     assert set(pc.unique(written.table("corpus", "feature")["layer"]).to_pylist()) == {1, 2}
@@ -274,14 +277,20 @@ def test_a_table_without_rows_is_read_back_without_rows(plan: Plan, tmp_path: Pa
 
 
 class Written:
-    """Reads back what a run committed."""
+    """Reads back what a run committed, the shards of a stage joined."""
 
     def __init__(self, folder: Path, run_id: str) -> None:
         path = folder / "runs" / run_id / "plan.json"
         self.writer = RunWriter(Atlas(folder), json.loads(path.read_text()), run_id)
 
     def tables(self, stage: str) -> dict[str, pa.Table]:
-        return read_back(self.writer, stage)
+        prefixes = (stage, "neighbours", "labels") if stage in ("activations", "corpus") else (stage,)
+        found: dict[str, list[pa.Table]] = {}
+        for shard in self.writer.done_shards():
+            if shard.startswith(prefixes):
+                for name, table in read_back(self.writer, shard).items():
+                    found.setdefault(name, []).append(table)
+        return {name: pa.concat_tables(parts) for name, parts in found.items()}
 
     def table(self, stage: str, name: str) -> pa.Table:
-        return read_back(self.writer, stage)[name]
+        return self.tables(stage)[name]
