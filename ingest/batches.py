@@ -18,6 +18,8 @@ from atlas.errors import ModelError
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with (done, all) after each step."""
+ONE_THREAD_BELOW = 256
+"""d_model below which one thread is faster than two: the products are too small to share."""
 Result = TypeVar("Result")
 
 
