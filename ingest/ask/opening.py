@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from atlas.errors import StoreError, UsageError
+from ingest.batches import ONE_THREAD_BELOW
 from ingest.fit import check_fit
 from ingest.model import LanguageModel, load_model
 from ingest.sources import Source, resolve_source
 from ingest.transcoder import TranscoderSet
-from ingest.workshop import ONE_THREAD_BELOW, parse_bytes
 
 if TYPE_CHECKING:
     from atlas.reader import Reader
@@ -104,13 +104,22 @@ def open_model(
         sources["transcoders"].path,
         dtype=dtype,
         device=device,
-        memory_budget=parse_bytes(memory_budget),
+        memory_budget=_bytes(memory_budget),
         name=sources["transcoders"].name,
         source=sources["transcoders"].name,
     )
     opened.bind(loaded, wanted)
     run_id, run_name = (None, None) if known is None else (str(known["run_id"]), str(known["name"]))
     return Opened(loaded, opened, sources, run_id, run_name, wanted or opened.layers, dtype)
+
+
+def _bytes(text: str) -> int | None:
+    """Parse a memory budget; the module that does is imported only then: it brings the whole store along."""
+    if not text.strip():
+        return None
+    from ingest.workshop import parse_bytes
+
+    return parse_bytes(text)
 
 
 def _run_of(reader: Reader | None, run: str | None, model: str | None, transcoders: str | None) -> Mapping[str, Any] | None:
