@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 from ingest.corpus_files import CorpusFiles
+from ingest.hashing import file_hash
 from ingest.plan import Plan
-from ingest.sources import file_hash
 
 EMBEDDED = "embedded"
 

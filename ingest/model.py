@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from atlas.errors import InputError, ModelError, UsageError
 from ingest.adapters import Adapter, Norm, ValueOutput, adapter_for, resolve
+from ingest.hashing import hash_files
 from ingest.prompts import prepended_token
 from ingest.taps import ATTENTION, Captured, Edit, Freeze, Observer, ReadSite, Run, Taps, install
 
@@ -397,18 +398,6 @@ def pad_left(rows: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Ten
         ids[index, length - len(row) :] = torch.tensor(row, dtype=torch.int64)
         mask[index, length - len(row) :] = True
     return ids, mask
-
-
-def hash_files(paths: Sequence[Path]) -> str | None:
-    """Return the SHA-256 over the contents of files in the given order; None for no file."""
-    if not paths:
-        return None
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _hash_text(text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from atlas.errors import InputError
+from ingest.hashing import file_hash, hash_files
 
 Kind = Literal["model", "transcoders"]
 
@@ -20,7 +21,6 @@ _PATTERNS: dict[Kind, tuple[str, ...]] = {
     "model": ("config.json", "*.safetensors", "tokenizer*", "vocab.json", "merges.txt", "generation_config.json"),
     "transcoders": ("config.yaml", "*.safetensors"),
 }
-_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,16 @@ class Source:
     def content_hash(self, kind: Kind) -> str:
         """SHA-256 over names and contents of the files that matter, in sorted order.
 
-        In a Hugging Face cache a file is a link to a blob named by its SHA-256, which is taken as it stands: hashing the
-        60 GB of a large transcoder set again would take minutes.
+        Weights in several files are read in one go with the hash over all of them, which table `model` shows.
         """
         digest = hashlib.sha256()
+        weights = sorted(self.path.glob("*.safetensors"))
+        if kind == "model" and len(weights) > 1 and not any(path.is_symlink() for path in weights):
+            hash_files(weights)
         files = sorted({file for pattern in _PATTERNS[kind] for file in self.path.glob(pattern) if file.is_file()})
         for file in files:
             digest.update(f"{file.name}\0{file_hash(file)}\n".encode())
         return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Return a file's SHA-256 (64 hex digits)."""
-    if path.is_symlink() and _BLOB.fullmatch(path.resolve().name):
-        return path.resolve().name
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def resolve_source(text: str, kind: Kind) -> Source:

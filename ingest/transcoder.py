@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from atlas.errors import InputError, UsageError
-from ingest.model import DTYPES, LanguageModel, hash_files
+from ingest.hashing import hash_files
+from ingest.model import DTYPES, LanguageModel
 from ingest.residency import Residency
 from ingest.taps import ReadSite
 from ingest.transcoder_files import LayerFiles, SetFiles, hold, open_files

@@ -8,8 +8,9 @@ import pytest
 
 from atlas.errors import AtlasError, InputError
 from atlas.ids import canonical_json
+from ingest.hashing import file_hash
 from ingest.plan import Plan, parse_layers, read_plan
-from ingest.sources import file_hash, resolve_source
+from ingest.sources import resolve_source
 
 
 def test_flags_override_the_file(tmp_path: Path) -> None:
