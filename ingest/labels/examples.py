@@ -6,7 +6,8 @@ In: the tokens of a run and the active tokens of a feature (or its stored contex
 2. Texts on which the feature fires are cut into deciles by strength within the language (9 is strongest), and `per_decile` of each are
    drawn, so that weak activations count as much as strong ones (Paulo et al. 2024, "Automatically interpreting millions of features").
 3. As many texts of the same language on which it is silent are drawn, so that a label cannot score by knowing the language.
-4. A trial of intruder detection is `TRIAL_TEXTS` texts of one stratum of strength and one silent text, at a drawn place.
+4. A part of the texts (WRITING_PART) is kept for writing labels, so that none is scored on what it was written from.
+5. A trial of intruder detection is `TRIAL_TEXTS` texts of one stratum of strength and one silent text, at a drawn place.
 A run over a corpus keeps no raw activations: its stored contexts are taken, with their deciles over all languages.
 Draws depend on seed, feature and language alone, not on which other features are scored.
 """
@@ -25,6 +26,8 @@ from ingest.labels.texts import PSEUDO_LANGUAGE, Integers, Texts
 
 TRIAL_TEXTS = 4
 """Texts on which the feature fires in a trial of intruder detection."""
+WRITING_PART = 4
+"""Every so many-th text (by a hash of its number) is kept for writing labels; scores are measured on the others."""
 MARK_FROM = 0.3
 """Tokens are marked from this share of the text's largest activation on."""
 
@@ -43,6 +46,8 @@ class ExampleConfig:
     """Trials of intruder detection."""
     seed: int = 0
     """Of all draws."""
+    writing: bool = False
+    """Take the texts that labels are written from instead of those they are scored on."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ def feature_examples(
     """
     dense: dict[int, float] = dict(zip(at.tolist(), value.tolist(), strict=True))
     firing = np.unique(texts.item[at])
+    kept = in_part(texts.item, config.writing)
+    value, at = value[kept[at]], at[kept[at]]
     found = []
     for code, language in enumerate(texts.languages):
         if language == PSEUDO_LANGUAGE:
@@ -101,7 +108,7 @@ def feature_examples(
         rng = np.random.default_rng([config.seed, *name, *language.encode()])
         own = texts.language[at] == code
         strongest = _strongest_tokens(texts, at[own], value[own])
-        silent = _silent_tokens(texts, code, firing, rng)
+        silent = _silent_tokens(texts, kept & (texts.language == code), firing, rng)
         if min(len(strongest), len(silent)) < config.min_texts:
             continue
         deciles = np.arange(len(strongest)) * 10 // len(strongest)
@@ -129,9 +136,16 @@ def _strongest_tokens(texts: Texts, at: Integers, value: npt.NDArray[np.float64]
     return weakest_first
 
 
-def _silent_tokens(texts: Texts, code: int, firing: Integers, rng: np.random.Generator) -> Integers:
-    """Return one drawn token of each text of a language without an active token, in drawn order."""
-    tokens = np.flatnonzero(texts.counted & (texts.language == code) & ~np.isin(texts.item, firing))
+def in_part(item: Integers, writing: bool) -> npt.NDArray[np.bool_]:
+    """Say which items belong to the part for writing labels, or to the other."""
+    mixed = (item.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
+    is_writing: npt.NDArray[np.bool_] = mixed % np.uint64(WRITING_PART) == 0
+    return is_writing if writing else ~is_writing
+
+
+def _silent_tokens(texts: Texts, among: npt.NDArray[np.bool_], firing: Integers, rng: np.random.Generator) -> Integers:
+    """Return one drawn token of each text `among` those of a language without an active token, in drawn order."""
+    tokens = np.flatnonzero(texts.counted & among & ~np.isin(texts.item, firing))
     shuffled = rng.permutation(tokens)
     _, first = np.unique(texts.item[shuffled], return_index=True)
     drawn: Integers = shuffled[rng.permutation(first)]
@@ -165,7 +179,8 @@ def context_examples(context: pa.Table, texts: Texts, name: tuple[int, int], con
         made: dict[str, dict[int, Example]] = {"quantile": {}, "top": {}, "non_activating": {}}
         for row in own:
             example = _context_example(row, texts, config)
-            if example is not None and example.activating == (row["kind"] != "non_activating"):
+            kept = in_part(np.array([row["item"]], np.int64), config.writing)[0]
+            if kept and example is not None and example.activating == (row["kind"] != "non_activating"):
                 made[row["kind"]].setdefault(row["item"], example)
         sampled = list(made["quantile"].values())
         activating = [*sampled, *(example for item, example in made["top"].items() if item not in made["quantile"])][

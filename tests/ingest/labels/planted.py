@@ -7,11 +7,18 @@ languages, 4 and 5 in one language only, 6 on the last token of every text, 7 ne
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from atlas.folder import Atlas
+from atlas.ids import run_id
+from atlas.schema import arrow_schema
+from atlas.shards import RunWriter
+from ingest.labels.source import LabelSource
 from ingest.labels.texts import Texts
 
 CONCEPTS = {"hot": " chaud", "cold": " froid", "big": " grand", "small": " petit"}
@@ -61,6 +68,37 @@ def tables(seed: int = 0) -> dict[str, pa.Table]:
         "activation": pa.Table.from_pylist(activation, schema=pa.schema(schema)),
         "feature": pa.Table.from_pylist(feature_rows),
     }
+
+
+def make_atlas(folder: Path) -> LabelSource:
+    """Write the planted tables as a run and return it as labels see it."""
+    made = tables()
+    language = dict(zip(made["prompt"]["prompt"].to_pylist(), made["prompt"]["language"].to_pylist(), strict=True))
+    about = {"behaviour": "planted", "concept": "c", "template": "t", "split": "train"}
+    prompts = [
+        {**about, "prompt": item, "language": name, "prompt_hash": f"{item:016d}", "text": f"text {item}"}
+        for item, name in language.items()
+    ]
+    behaviour = {
+        "behaviour": "planted",
+        "title": "Planted",
+        "languages": ["en", "fr"],
+        "n_prompts": len(prompts),
+        "prompt_set_hash": "0" * 64,
+    }
+    active = made["activation"].filter(pc.greater(made["activation"]["position"], 0)).to_pylist()
+    features = []
+    for row in made["feature"].to_pylist():
+        own = [each["prompt"] for each in active if each["feature"] == row["feature"]]
+        features.append({**row, "n_active": len(own), "n_prompts_active": len(set(own)), "density": len(own) / row["n_tokens"]})
+    plan = {"planted": True}
+    rows = {"prompt": prompts, "behaviour": [behaviour], "feature": features}
+    written = {name: pa.Table.from_pylist(some, schema=arrow_schema(name)) for name, some in rows.items()}
+    store = Atlas.create(folder)
+    with RunWriter(store, plan, run_id(plan)) as writer:
+        writer.commit("all", {**written, "token": made["token"], "activation": made["activation"]})
+        writer.finish({"kind": "ingest", "name": "planted", "transcoder_set": SET}, shards=["all"])
+    return LabelSource.open(store, None)
 
 
 def texts(made: dict[str, pa.Table]) -> Texts:

@@ -213,7 +213,7 @@ def test_a_language_with_few_texts_is_not_scored(world: Planted) -> None:
 
 def test_a_corpus_run_is_scored_on_its_contexts(world: Planted) -> None:
     rows = []
-    for item in range(0, 60, 2):
+    for item in range(0, 120, 2):
         fires = bool(item % 4)
         values = [9.0, 0.0, 2.0, 0.0, 0.0, 0.0] if fires else [0.0] * 6
         kind = "quantile" if fires else "non_activating"
