@@ -5,17 +5,21 @@ feature a pool, and draws of whole sets (METHODS, sections 5 and 6).
 
 1. A candidate is of the same layer, is not in the set, and is active on at least `min_overlap` of the places (prompt, position) where the
    matched feature is active.
-2. Candidates are ranked by distance of frequency decile, then by |log| ratio of mean |a| x ||W_dec|| over the matched feature's places;
-   the nearest `pool_size` make the pool.
+2. Inside the caliper are candidates whose own contribution to a change, sqrt(sum a^2) x ||W_dec|| over all places, is within a factor
+   `caliper` of the feature's. They are ranked by distance of frequency decile, then by |log| ratio of mean |a| x ||W_dec|| over the
+   matched feature's places; the nearest `pool_size` make the pool. Where fewer than `least` are inside, those with the nearest
+   contribution fill the pool up to `least`.
 3. A draw takes one candidate for each feature, none twice; equal sets are drawn once. How many distinct sets there are is said beside it.
+4. Where concepts have sets of their own, a draw takes one set for each (`combined`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import comb, prod
+from sys import float_info
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +44,10 @@ class Matching:
     """Share of the feature's active places on which a candidate must be active."""
     pool_size: int = 20
     """Nearest candidates kept."""
+    caliper: float = 1.25
+    """Largest ratio of a candidate's contribution to the feature's, in either direction."""
+    least: int = 5
+    """Candidates kept even where fewer are inside the caliper."""
 
 
 @dataclass(frozen=True)
@@ -112,24 +120,26 @@ class Places:
             decile = _deciles(frequency)
             shared = np.asarray((active[:, own].T @ active).todense())  # (own, F) places where both are active
             strength = np.asarray((active[:, own].T @ values).todense()) * self.norms(layer)  # (own, F)
+            size = np.sqrt(np.asarray(values.multiply(values).sum(axis=0)).ravel()) * self.norms(layer)  # (F,)
             for row, feature in enumerate(own):
-                candidates = self._ranked(layer, feature, shared[row], strength[row], decile, matching, excluded)
-                pools[layer, feature] = Pool((layer, feature), candidates)
+                near = shared[row] >= matching.min_overlap * shared[row, feature]
+                near[[other for own_layer, other in excluded if own_layer == layer]] = False
+                if shared[row, feature] == 0:
+                    near[:] = False
+                ranked = _ranked(np.flatnonzero(near), feature, strength[row], size, decile, matching)
+                pools[layer, feature] = Pool((layer, feature), tuple((layer, other) for other in ranked.tolist()))
         return pools
 
-    @staticmethod
-    def _ranked(
-        layer: int, feature: int, shared: Doubles, strength: Doubles, decile: Integers, matching: Matching, excluded: set[FeatureKey]
-    ) -> tuple[FeatureKey, ...]:
-        n_active = shared[feature]
-        if n_active == 0:
-            return ()
-        near = [int(f) for f in np.flatnonzero(shared >= matching.min_overlap * n_active) if (layer, int(f)) not in excluded]
-        if not near:
-            return ()
-        ratio = np.abs(np.log(np.maximum(strength[near], 1e-30) / max(strength[feature], 1e-30)))
-        order = np.lexsort((np.array(near), ratio, np.abs(decile[near] - decile[feature])))
-        return tuple((layer, near[place]) for place in order[: matching.pool_size])
+
+def _ranked(near: Integers, feature: int, strength: Doubles, size: Doubles, decile: Integers, matching: Matching) -> Integers:
+    """Return the pool among candidates, nearest first."""
+    if not len(near):
+        return near
+    distance, away = (np.abs(np.log(np.maximum(of[near], 1e-30) / max(of[feature], 1e-30))) for of in (strength, size))
+    inside = away <= np.log(matching.caliper)
+    order = np.lexsort((near, distance, np.abs(decile[near] - decile[feature]), np.where(inside, 0.0, away)))
+    kept = near[order[: min(matching.pool_size, max(matching.least, int(inside.sum())))]]
+    return np.asarray(kept, dtype=np.int64)
 
 
 def draw_sets(features: Sequence[FeatureKey], pools: Mapping[FeatureKey, Pool], draws: int, seed: int) -> Draws:
@@ -158,6 +168,35 @@ def draw_sets(features: Sequence[FeatureKey], pools: Mapping[FeatureKey, Pool], 
         chosen = _one_draw(candidates, generator)
         seen.setdefault(frozenset(chosen), chosen)
     return Draws(tuple(seen.values()), n_pool, max(distinct, float(len(seen))), unmatched)
+
+
+def combined(draws: Mapping[str | None, Draws], n: int, seed: int) -> tuple[list[dict[str | None, tuple[FeatureKey, ...]]], float]:
+    """Take one set a concept for each of n draws; return the distinct combinations, and how many there are.
+
+    A concept with as many sets as draws gives each once, one with fewer gives them at random.
+    """
+    if not draws:
+        return [], 0.0
+    every = [len(draw.sets) for draw in draws.values()]
+    places: dict[tuple[int, ...], None] = {}
+    if prod(every) <= n:
+        places = dict.fromkeys(product(*(range(size) for size in every)))
+    else:
+        generator = np.random.default_rng([seed, 1])
+        for attempt in range(20 * n):
+            if len(places) == n:
+                break
+            places[tuple(attempt % n if size >= n else int(generator.integers(size)) for size in every)] = None
+    sets = [{concept: draw.sets[i] for (concept, draw), i in zip(draws.items(), place, strict=True)} for place in places]
+    return sets, max(product_of(draw.distinct_sets for draw in draws.values()), float(len(sets)))
+
+
+def product_of(counts: Iterable[float]) -> float:
+    """Multiply counts; where the product is beyond the largest double, return that: it is a bound that no draw comes near."""
+    total = 1.0
+    for count in counts:
+        total = min(total * count, float_info.max)
+    return total
 
 
 def count_distinct(candidates: Sequence[Sequence[FeatureKey]]) -> tuple[float, list[tuple[FeatureKey, ...]] | None]:

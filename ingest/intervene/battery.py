@@ -15,14 +15,13 @@ In: an `Engine` over the prompts of one behaviour, clean activations, a config. 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import lcm
 
 import numpy as np
 
 from atlas.errors import InputError
-from ingest.controls import Draws, Matching, Places, draw_sets
+from ingest.controls import Draws, Matching, Places, combined, draw_sets
 from ingest.intervene.activity import Activity, Doubles, slopes
 from ingest.intervene.edits import Edits, Integers
 from ingest.intervene.engine import Engine, Outcomes
@@ -32,6 +31,9 @@ from ingest.intervene.tables import partner_token
 from ingest.prompts import PromptPair
 
 CONTROLS = (("random_direction", "same_norm_direction"), ("error_only", "error_only"), ("whole_mlp", "whole_mlp"))
+FIXED = tuple(rule for rule, _ in CONTROLS)
+RESCALED = "rescaled"
+"""The matched random sets once more, stretched to the length of what they control."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ def pooled_controls(scene: Scene, singles: Singles, layer: int, feature: int) ->
     """Return the rows of a feature's ablation, and for each the exact effects of the nearest other features there."""
     own = np.flatnonzero((singles.layer == layer) & (singles.feature == feature))
     k = scene.config.pooled_neighbours
-    effects = np.full((len(own), k), np.nan)
+    effects, norms = np.full((len(own), k), np.nan), np.full((len(own), k), np.nan)
+    lengths = singles.outcomes.delta_norm
     features = np.full((len(own), k), -1, dtype=np.int64)
     used: set[int] = set()
     key = singles.prompt * scene.engine.model.n_layers + singles.layer  # sorted: rows are ordered by prompt, layer, feature
@@ -185,9 +188,10 @@ def pooled_controls(scene: Scene, singles: Singles, layer: int, feature: int) ->
             distance = np.abs(np.log(np.maximum(singles.strength[others], 1e-30) / max(singles.strength[row], 1e-30)))
             nearest = others[np.argsort(distance, kind="stable")[:k]]
             effects[place, : len(nearest)] = singles.outcomes.effect[nearest]
+            norms[place, : len(nearest)] = lengths[nearest]
             features[place, : len(nearest)] = singles.feature[nearest]
             used.update(singles.feature[nearest].tolist())
-    return own, PooledControls(effects, features, len(used), float(len(used)))
+    return own, PooledControls(effects, features, norms, len(used), float(len(used)))
 
 
 # ---- sets with their controls ---------------------------------------------------------------------------------
@@ -196,48 +200,59 @@ def pooled_controls(scene: Scene, singles: Singles, layer: int, feature: int) ->
 def with_controls(
     scene: Scene, work: Intervention, prompts: Integers, sources: Integers, *, extra: Integers | None = None, kinds: Sequence[str] = ()
 ) -> list[Job]:
-    """Return the job of an intervention, its matched random sets, and the fixed controls named in `kinds`."""
+    """Return the job of an intervention, its matched random sets, and the further controls named in `kinds`.
+
+    Prompts of a concept none of whose features has a control run in none of the matched sets: there they would stay as they are.
+    """
     number = next(scene.numbers)
-    draws = draw_for_sets(scene, work.sets)
     jobs = [Job(work, prompts, sources, number, extra_tokens=extra, predict=True)]
-    # The concepts' lists of sets are gone through in step, so that draws repeat after their least common multiple.
-    n_sets = lcm(*(len(draw.sets) for draw in draws.values())) if draws else 0
-    n_draws = min(scene.config.control_draws, n_sets)
-    in_all = float(np.prod([draw.distinct_sets for draw in draws.values()]))
-    distinct = in_all if n_sets > n_draws else min(in_all, float(n_sets))
-    unmatched = sum(len(draw.unmatched) for draw in draws.values())
-    for draw in range(n_draws):
-        control = replace(
-            work,
-            name=f"{work.name}: matched random {draw}",
-            sets={concept: chosen.sets[draw % len(chosen.sets)] for concept, chosen in draws.items()},
-            seed=scene.config.seed,
-            parameters={**work.parameters, "unmatched": unmatched},
-        )
-        jobs.append(
-            Job(
-                control,
-                prompts,
-                sources,
-                next(scene.numbers),
-                number,
-                "matched_random",
-                draw,
-                sum(chosen.n_pool for chosen in draws.values()),
-                distinct,
-                extra,
-                keep_answers=False,
-            )
-        )
+    draws = draw_for_sets(scene, work.sets)
+    chosen, distinct = combined(draws, scene.config.control_draws, scene.config.seed)
+    rows = _controlled(scene, work, draws, prompts, sources)
+    left_out = sorted(concept for concept in work.sets if concept is not None and concept not in draws)
+    parameters = dict(work.parameters) | {"unmatched": sum(len(draw.unmatched) for draw in draws.values())}
+    if left_out:
+        parameters["concepts_without_control"] = left_out
+    drawn = Job(
+        replace(work, seed=scene.config.seed, parameters=parameters),
+        prompts[rows],
+        sources[rows],
+        number,
+        number,
+        n_pool=sum(draw.n_pool for draw in draws.values()),
+        distinct_sets=distinct,
+        extra_tokens=None if extra is None else extra[rows],
+        keep_answers=False,
+    )
+    for kind in ("matched_random", *(("matched_random_rescaled",) if RESCALED in kinds else ())):
+        name = f"{work.name}: {kind.replace('_', ' ')}"
+        for draw, sets in enumerate(chosen if len(rows) else ()):
+            control = replace(drawn.work, name=f"{name} {draw}", sets=sets)
+            length_of = number if kind == "matched_random_rescaled" else None
+            jobs.append(replace(drawn, work=control, number=next(scene.numbers), control=kind, draw=draw, length_of=length_of))
     for rule, kind in CONTROLS:
         if rule in kinds:
             fixed = replace(work, name=f"{work.name}: {kind}", rule=rule, base_rule=work.rule, seed=scene.config.seed)  # type: ignore[arg-type]
-            jobs.append(Job(fixed, prompts, sources, next(scene.numbers), number, kind, 0, extra_tokens=extra, keep_answers=False))
+            length_of = number if rule == "random_direction" else None
+            jobs.append(
+                Job(
+                    fixed,
+                    prompts,
+                    sources,
+                    next(scene.numbers),
+                    number,
+                    kind,
+                    0,
+                    extra_tokens=extra,
+                    keep_answers=False,
+                    length_of=length_of,
+                )
+            )
     return jobs
 
 
 def draw_for_sets(scene: Scene, sets: Sets) -> dict[str | None, Draws]:
-    """Draw matched random sets for the set of each concept; a draw takes one set a concept."""
+    """Draw matched random sets for the set of each concept; a concept none of whose features has a control is left out."""
     draws: dict[str | None, Draws] = {}
     for place, (concept, features) in enumerate(sets.items()):
         prompts = None if concept is None else _of_concept(scene, concept, _all(scene))
@@ -245,6 +260,16 @@ def draw_for_sets(scene: Scene, sets: Sets) -> dict[str | None, Draws]:
         if any(pool.candidates for pool in pools.values()):
             draws[concept] = draw_sets(features, pools, scene.config.control_draws, scene.config.seed * 1_009 + place)
     return draws
+
+
+def _controlled(scene: Scene, work: Intervention, draws: Mapping[str | None, Draws], prompts: Integers, sources: Integers) -> Integers:
+    """Return the rows whose set has controls: for a swap the source's set as well as the prompt's own."""
+    if None in draws:
+        return np.arange(len(prompts))
+    concepts = [prompt.concept for prompt in scene.engine.prompts]
+    swap = work.rule == "swap"
+    pairs = zip(prompts.tolist(), sources.tolist(), strict=True)
+    return np.array([i for i, (p, s) in enumerate(pairs) if concepts[p] in draws and (not swap or concepts[s] in draws)], dtype=np.int64)
 
 
 def concept_sets(scene: Scene) -> dict[str | None, tuple[FeatureKey, ...]]:
@@ -264,18 +289,17 @@ def set_jobs(scene: Scene) -> list[Job]:
     config = scene.config
     where = test_prompts(scene)
     behaviour_set = strongest(scene, scene.train, config.top_features, signed=True)
-    kinds = ("random_direction", "error_only", "whole_mlp")
     less = {"alternative": "less", "chosen_on": "train"}
     jobs: list[Job] = []
     if behaviour_set:
         work = Intervention(f"ablate top {len(behaviour_set)}", "zero", {None: behaviour_set}, positions=scene.position, parameters=less)
-        jobs += with_controls(scene, work, where, _no_source(where), kinds=kinds)
+        jobs += with_controls(scene, work, where, _no_source(where), kinds=FIXED)
     sets = concept_sets(scene)
     if sets:
         prompts = prompts_of_sets(scene, sets)
         name = f"ablate top {config.top_features} of each concept"
         work = Intervention(name, "zero", sets, positions=scene.position, parameters=less)
-        jobs += with_controls(scene, work, prompts, _no_source(prompts), kinds=kinds)
+        jobs += with_controls(scene, work, prompts, _no_source(prompts), kinds=(*FIXED, RESCALED))
         for strength in config.steering:
             direction = {"alternative": "greater" if strength > 1 else "less", "chosen_on": "train"}
             work = Intervention(
@@ -317,7 +341,7 @@ def patch_jobs(scene: Scene, pairs: Sequence[PromptPair]) -> list[Job]:
                 positions=scene.position,
                 parameters={"alternative": predicted, "chosen_on": "train", "pairs": kind},
             )
-            jobs += with_controls(scene, work, prompts, sources, kinds=("random_direction", "error_only", "whole_mlp"))
+            jobs += with_controls(scene, work, prompts, sources, kinds=FIXED)
     return jobs
 
 
@@ -391,7 +415,7 @@ def _injection(scene: Scene, source: str, target: str, sets: Sets) -> list[Job]:
         return []
     parameters = {"alternative": "less", "source_language": source, "target_language": target, "shared_rate": scene.config.shared_rate}
     work = Intervention(f"inject shared features {source} -> {target}", "swap", sets, positions=scene.position, parameters=parameters)
-    jobs = with_controls(scene, work, rows[:, 0], rows[:, 1], extra=expected, kinds=("random_direction", "whole_mlp"))
+    jobs = with_controls(scene, work, rows[:, 0], rows[:, 1], extra=expected, kinds=("random_direction", "whole_mlp", RESCALED))
     if (other[:, 0] < 0).all():
         return jobs
     name = f"{work.name}: another concept's answer"

@@ -25,6 +25,9 @@ from ingest.transcoder import TranscoderSet
 Integers = NDArray[np.int64]
 VectorKind = Literal["error", "mlp"]
 
+NOTHING = 1e-4
+"""A change shorter than this share of the length it should have is no direction but rounding."""
+_NONE = np.iinfo(np.int64).max
 _DENSE_PER_MEMBER = 8
 """Slots times features are computed densely up to this many numbers a member."""
 
@@ -54,21 +57,23 @@ class Edits:
     vector_target: Tensor | None = None
     """(K, D) what the MLP output (`mlp`) or its reconstruction error (`error`) becomes."""
     vector_kind: VectorKind = "mlp"
+    length: NDArray[np.float64] | None = None
+    """(R, L) length that the change at each layer's MLP output is stretched to (METHODS, section 5), NaN for as it is."""
 
     def __len__(self) -> int:
         return len(self.prompt)
 
     def lowest_layers(self, none: int) -> Integers:
         """Return (R,) the lowest edited layer of each row, `none` where nothing is edited."""
-        return self._smallest(self.layer, self.vector_layer, none)
+        lowest = self._smallest(self.layer, self.vector_layer)
+        return np.where(lowest == _NONE, none, lowest)
 
     def first_positions(self, none: Integers) -> Integers:
         """Return (R,) the earliest edited position of each row, `none` (R,) where nothing is edited."""
-        earliest = self._smallest(self.position, self.vector_position, np.iinfo(np.int64).max)
-        return np.minimum(earliest, none)
+        return np.minimum(self._smallest(self.position, self.vector_position), none)
 
-    def _smallest(self, of_members: Integers, of_vectors: Integers, none: int) -> Integers:
-        smallest = np.full(len(self), none, dtype=np.int64)
+    def _smallest(self, of_members: Integers, of_vectors: Integers) -> Integers:
+        smallest = np.full(len(self), _NONE, dtype=np.int64)
         np.minimum.at(smallest, self.row, of_members)
         np.minimum.at(smallest, self.vector_row, of_vectors)
         return smallest
@@ -97,6 +102,7 @@ class Edits:
                 self.vector_position[vector],
                 None if self.vector_target is None else self.vector_target[torch.from_numpy(vector)],
                 self.vector_kind,
+                None if self.length is None else self.length[rows],
             )
 
 
@@ -114,9 +120,14 @@ def concatenate(parts: list[Edits]) -> Edits:
         values = [getattr(part, name) for part in parts]
         if name in ("row", "vector_row"):
             values = [value + offset for value, offset in zip(values, offsets[:-1], strict=True)]
-        if name == "direction":
-            if any(value is not None for value in values):
-                filled = [np.full(len(p), -1, dtype=np.int64) if v is None else v for p, v in zip(parts, values, strict=True)]
+        if name in ("direction", "length"):
+            given = [value for value in values if value is not None]
+            if given:
+                empty = -1 if name == "direction" else np.nan
+                filled = [
+                    np.full((len(p), *given[0].shape[1:]), empty, given[0].dtype) if v is None else v
+                    for p, v in zip(parts, values, strict=True)
+                ]
                 joined[name] = np.concatenate(filled)
         elif name == "vector_target":
             tensors = [value for value in values if value is not None]
@@ -183,6 +194,20 @@ def encode_pairs(transcoders: TranscoderSet, layer: int, x: Tensor, slot: Tensor
 def decode(transcoders: TranscoderSet, written: Written, source: int, target: int) -> Tensor:
     """Return (S, D) the change of the MLP output of layer `target`."""
     return written.coefficients @ transcoders.decoder_rows(source, written.features, target=target)
+
+
+def stretched(change: Tensor, length: Tensor, owed: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the changes (N, w, D) of one layer a length (N,), NaN for as they are; return them and what is owed to later layers (N,).
+
+    A row without any change here has no direction to stretch: what it should have had is owed, in squares, to the next layer with one.
+    """
+    own = torch.linalg.vector_norm(change.double(), dim=(1, 2))
+    wanted = (length.double().square() + owed).sqrt()
+    asked = ~torch.isnan(length)
+    moved = own > NOTHING * wanted
+    factor = torch.where(asked & moved, wanted / torch.where(moved, own, torch.ones_like(own)), torch.ones_like(own))
+    settled = torch.where(moved, torch.zeros_like(owed), wanted.square())
+    return change * factor.to(change.dtype)[:, None, None], torch.where(asked, settled, owed)
 
 
 def same_length_random(change: Tensor, seeds: Tensor, layer: int, columns: Tensor, draw: Callable[[int, int, int], Tensor]) -> Tensor:

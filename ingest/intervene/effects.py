@@ -5,6 +5,8 @@ In: `Measured` jobs with their controls. Out: rows of `effect`, one per interven
 1. The mean is over prompts, its interval over the statistical clusters of the prompts (METHODS, section 8).
 2. A control's draw is the mean of that control over the same prompts; p = (1 + #draws as extreme) / (1 + draws), in the direction that
    was predicted before the test rows were looked at, and null below 100 distinct control sets.
+   Prompts on which the controls could not run are left out of the comparison, the intervention's own mean included, and counted.
+   Beside it stands how long the controls' changes are: the mean ratio to the intervention's own, and the draws inside the caliper.
 3. q is Benjamini-Hochberg within (rule, language, split, control).
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +24,14 @@ from numpy.typing import NDArray
 from atlas import stats
 from ingest.controls import MINIMUM_DISTINCT
 from ingest.intervene.activity import Doubles
-from ingest.intervene.measure import Measured, PooledControls
+from ingest.intervene.measure import Measured, PooledControls, rows_in
 from ingest.intervene.tables import table
 from ingest.prompts import Prompt
 
 ALL = "all"
+CALIPER = 0.2
+"""A control's change is as long as what it controls where it differs by at most this share (METHODS, section 5)."""
+TINY = 1e-12
 HELD_OUT = "held_out"
 """Split name for everything that discovery did not see: validation and test together."""
 
@@ -47,10 +53,10 @@ def effect_table(prompts: Sequence[Prompt], measured: Sequence[Measured]) -> pa.
 
 def _rows_of(prompts: Sequence[Prompt], item: Measured, controls: dict[str, list[Measured]]) -> list[dict[str, Any]]:
     run = [prompts[p] for p in item.job.prompts.tolist()]
-    clusters = np.array([prompt.cluster for prompt in run])
     languages = np.array([prompt.language for prompt in run])
     splits = np.array([prompt.split for prompt in run])
-    alternative = str(item.job.work.parameters.get("alternative", "two-sided"))
+    null_of = {kind: _Null.of(item, items) for kind, items in controls.items()}
+    subject = _Subject(item, np.array([prompt.cluster for prompt in run]))
     rows = []
     for language in (ALL, *dict.fromkeys(languages.tolist())):
         for split in (ALL, HELD_OUT, *dict.fromkeys(splits.tolist())):
@@ -58,47 +64,88 @@ def _rows_of(prompts: Sequence[Prompt], item: Measured, controls: dict[str, list
             keep = ((languages == language) | (language == ALL)) & ((splits == split) | (split == ALL) | ((split == HELD_OUT) & held_out))
             if not keep.any():
                 continue
-            interval = stats.cluster_t(item.effect[keep], clusters[keep])
-            row = {
-                "rule": item.job.work.rule,
-                "intervention": item.job.number,
-                "language": language,
-                "split": split,
-                "control": "none",
-                "n_prompts": int(keep.sum()),
-                "n_clusters": int(interval.n_clusters),
-                "mean": float(interval.mean),
-                "ci_low": _or_none(interval.low),
-                "ci_high": _or_none(interval.high),
-                "method": interval.method,
-                "control_mean": None,
-                "control_low": None,
-                "control_high": None,
-                "n_controls": 0,
-                "p_value": None,
-                "q_value": None,
-            }
-            rows.append(row)
-            for kind, items in controls.items():
-                distinct = min(float(len(items)), items[0].job.distinct_sets or 0.0)
-                null = np.array([control.effect[keep].mean() for control in items])
-                rows.append(row | _against(kind, item.effect[keep].mean(), null, alternative, distinct))
+            head = {"rule": item.job.work.rule, "intervention": item.job.number, "language": language, "split": split}
+            rows.append(head | {"control": "none"} | subject.summary(keep))
+            for kind, null in null_of.items():
+                shared = keep & null.ran
+                if shared.any():
+                    against = null.against(subject, shared) | {"n_left_out": int((keep & ~null.ran).sum())}
+                    rows.append(head | {"control": kind} | subject.summary(shared) | against)
             for pool in item.job.pooled:
-                null = neighbour_means(pool, keep)
-                if len(null):
-                    rows.append(row | _against("matched_random", item.effect[keep].mean(), null, alternative, float(len(null))))
+                means = neighbour_means(pool, keep)
+                if len(means):
+                    ratios = neighbour_means(pool, keep, pool.norms) / max(float(subject.norms[keep].mean()), TINY)
+                    against = _against(subject.mean(keep), means, ratios, subject.alternative, float(len(means)))
+                    rows.append(head | {"control": "matched_random"} | subject.summary(keep) | against)
     return rows
 
 
-def neighbour_means(pool: PooledControls, keep: NDArray[np.bool_]) -> Doubles:
-    """Return the mean effect of each matched feature over the kept rows on which it stands beside the tested one.
+class _Subject:
+    """An intervention's effects with the clusters of its rows."""
+
+    def __init__(self, item: Measured, clusters: NDArray[np.str_]) -> None:
+        self.effect, self.norms, self.clusters = item.effect, item.outcomes.delta_norm.astype(np.float64), clusters
+        self.alternative = str(item.job.work.parameters.get("alternative", "two-sided"))
+
+    def mean(self, keep: NDArray[np.bool_]) -> float:
+        """Return the mean effect of the kept rows."""
+        return float(self.effect[keep].mean())
+
+    def summary(self, keep: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return mean and interval of the kept rows, and columns without a control."""
+        interval = stats.cluster_t(self.effect[keep], self.clusters[keep])
+        return {
+            "n_prompts": int(keep.sum()),
+            "n_clusters": int(interval.n_clusters),
+            "mean": float(interval.mean),
+            "ci_low": _or_none(interval.low),
+            "ci_high": _or_none(interval.high),
+            "method": interval.method,
+            **dict.fromkeys(("control_mean", "control_low", "control_high", "length_ratio", "n_in_caliper", "n_left_out"), None),
+            "n_controls": 0,
+            "p_value": None,
+            "q_value": None,
+        }
+
+
+@dataclass(frozen=True)
+class _Null:
+    """Controls of one kind on the rows of what they control: D draws, R rows."""
+
+    ran: NDArray[np.bool_]
+    """(R,) rows on which the controls ran."""
+    effects: Doubles
+    """(D, R) effects, 0 elsewhere."""
+    norms: Doubles
+    """(D, R) lengths of their changes, 0 elsewhere."""
+    distinct: float
+
+    @classmethod
+    def of(cls, item: Measured, items: Sequence[Measured]) -> _Null:
+        """Bring the draws to the rows of the intervention."""
+        shape = (len(items), len(item.job.prompts))
+        ran, effects, norms = np.zeros(shape[1], dtype=bool), np.zeros(shape), np.zeros(shape)
+        rows = rows_in(item.job, items[0].job)
+        ran[rows] = True
+        for draw, control in enumerate(items):
+            effects[draw, rows], norms[draw, rows] = control.effect, control.outcomes.delta_norm
+        return cls(ran, effects, norms, min(float(len(items)), items[0].job.distinct_sets or 0.0))
+
+    def against(self, subject: _Subject, keep: NDArray[np.bool_]) -> dict[str, Any]:
+        """Compare the subject with the draws on the kept rows."""
+        ratios = self.norms[:, keep].mean(1) / max(float(subject.norms[keep].mean()), TINY)
+        return _against(subject.mean(keep), self.effects[:, keep].mean(1), ratios, subject.alternative, self.distinct)
+
+
+def neighbour_means(pool: PooledControls, keep: NDArray[np.bool_], of: Doubles | None = None) -> Doubles:
+    """Return the mean effect (or another value) of each matched feature over the kept rows on which it stands beside the tested one.
 
     The unit that is exchanged is the feature: drawing another neighbour on every prompt would average the differences between
     features away and reject far too often. A feature counts where it is a neighbour on at least a quarter as many rows as the
     commonest one.
     """
-    features, effects = pool.features[keep], pool.effects[keep]
-    there = ~np.isnan(effects)
+    features, effects = pool.features[keep], (pool.effects if of is None else of)[keep]
+    there = features >= 0
     names, place = np.unique(features[there], return_inverse=True)
     if not len(names):
         return np.zeros(0)
@@ -108,16 +155,17 @@ def neighbour_means(pool: PooledControls, keep: NDArray[np.bool_]) -> Doubles:
     return common
 
 
-def _against(kind: str, observed: float, null: Doubles, alternative: str, distinct: float) -> dict[str, Any]:
+def _against(observed: float, null: Doubles, ratios: Doubles, alternative: str, distinct: float) -> dict[str, Any]:
     low, high = stats.quantile_band(null)
     tested = distinct >= MINIMUM_DISTINCT and len(null) >= MINIMUM_DISTINCT
     p = float(stats.empirical_p(observed, null, alternative=alternative)) if tested else None  # type: ignore[arg-type]
     return {
-        "control": kind,
         "control_mean": float(null.mean()),
         "control_low": float(low) if len(null) > 1 else None,
         "control_high": float(high) if len(null) > 1 else None,
         "n_controls": len(null),
+        "length_ratio": float(ratios.mean()),
+        "n_in_caliper": int((np.abs(ratios - 1) <= CALIPER).sum()),
         "p_value": p,
     }
 

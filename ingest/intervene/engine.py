@@ -28,7 +28,7 @@ from atlas.errors import InputError, ModelError, UsageError
 from ingest.adapters import resolve
 from ingest.batches import Progress
 from ingest.intervene.clean import CleanPass, clean_pass, decoder_layers, first
-from ingest.intervene.edits import Edits, Integers, LayerEdit, Written, decode, same_length_random
+from ingest.intervene.edits import Edits, Integers, LayerEdit, Written, decode, same_length_random, stretched
 from ingest.model import LanguageModel
 from ingest.prompts import Prompt
 from ingest.taps import Freeze
@@ -66,8 +66,8 @@ class Outcomes:
     logprob_after: Floats
     n_edited: Integers
     """Members whose activation really changed."""
-    delta_norm: Floats
-    """Euclidean norm of the change at the MLP outputs."""
+    norms: Floats
+    """(R, L) Euclidean norm of the change at each layer's MLP output."""
     read_before: Floats
     """(R, n_reads) activations."""
     read_after: Floats
@@ -78,6 +78,12 @@ class Outcomes:
     def effect(self) -> Floats:
         """Margin after - before."""
         return self.margin_after - self.margin_before
+
+    @property
+    def delta_norm(self) -> Floats:
+        """Euclidean norm of the change at the MLP outputs of all layers."""
+        total: Floats = np.sqrt(np.square(self.norms, dtype=np.float64).sum(-1)).astype(np.float32)
+        return total
 
 
 class Engine:
@@ -211,11 +217,16 @@ class Engine:
             raise UsageError(f"Unknown mode {mode!r}.", hint=f"One of: {', '.join(MODES)}.")
         if len(edits) == 0 or (len(edits.row) == 0 and len(edits.vector_row) == 0):
             raise UsageError("An intervention edits nothing: its set of features is empty.", hint="Name at least one feature.")
-        for layer in (*np.unique(edits.layer).tolist(), *np.unique(edits.vector_layer).tolist(), *frozen_layers):
+        edited = distinct(edits.layer)
+        for layer in (*edited, *distinct(edits.vector_layer), *frozen_layers):
             if not 0 <= layer < self.model.n_layers:
                 raise UsageError(f"Layer {layer} is out of range: {self.model.name} has layers 0 to {self.model.n_layers - 1}.")
-        for layer in np.unique(edits.layer).tolist():
-            check_features(self.transcoders, layer, edits.feature[edits.layer == layer])
+        self.transcoders.require(edited)
+        size = np.zeros(self.model.n_layers, dtype=np.int64)
+        size[edited] = [self.transcoders.d_transcoder(layer) for layer in edited]
+        bad = np.flatnonzero((edits.feature < 0) | (edits.feature >= size[edits.layer]))
+        if len(bad):
+            check_features(self.transcoders, int(edits.layer[bad[0]]), edits.feature[bad[:1]])
         lengths = self.lengths[edits.prompt]
         for positions, rows in ((edits.position, edits.row), (edits.vector_position, edits.vector_row)):
             bad = (positions < 0) | (positions >= lengths[rows])
@@ -271,7 +282,11 @@ class _Batch:
         self.held = {"free": frozenset[int](), "frozen_attention": frozenset[int](), "direct": every, "constrained_layers": frozen_layers}[
             mode
         ]
-        self.layer_edits = {layer: self._layer_edit(layer) for layer in np.unique(edits.layer).tolist()}
+        self.layer_edits = {layer: self._layer_edit(layer) for layer in distinct(edits.layer)}
+        self.length: Tensor | None = None
+        if edits.length is not None:
+            free = np.full((self.n_before, edits.length.shape[1]), np.nan)
+            self.length = torch.from_numpy(np.concatenate([free, edits.length])).to(self.device, torch.float32)
 
     def _layer_edit(self, layer: int) -> LayerEdit:
         member = np.flatnonzero(self.edits.layer == layer)
@@ -308,7 +323,7 @@ class _Batch:
         return (total / len(strengths)).numpy().astype(np.float32)
 
     def _forward(self, reads: Sequence[Read], *, edited: bool = True, scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return logits (N, V), read activations (N, n), members changed (N,), squared norm of the change (N,)."""
+        """Return logits (N, V), read activations (N, n), members changed (N,), squared norm of the change by layer (N, L)."""
         engine, clean = self.engine, self.clean
         state = _Pass(self, reads, edited, scale)
         start = clean.residual[self.layer + 1][:, -self.window :].index_select(0, self.rows)
@@ -372,7 +387,10 @@ class _Pass:
         n, device = len(batch.rows), batch.device
         self.read = torch.zeros(n, len(reads), device=device, dtype=batch.engine.model.dtype)
         self.n_edited = torch.zeros(n, dtype=torch.int64, device=device)
-        self.squares = torch.zeros(n, device=device, dtype=batch.engine.model.dtype)
+        self.squares = torch.zeros(n, batch.engine.model.n_layers, device=device, dtype=batch.engine.model.dtype)
+        self.owed = torch.zeros(n, device=device, dtype=torch.float64)
+        if batch.length is not None:
+            self.owed += torch.nan_to_num(batch.length[:, : batch.layer]).double().square().sum(1)
         self.reads: dict[int, list[tuple[int, Read]]] = {}
         for place, read in enumerate(reads):
             self.reads.setdefault(read.layer, []).append((place, read))
@@ -416,7 +434,9 @@ class _Pass:
                 out = out.index_put((written.rows, written.columns), change, accumulate=True)
         if len(batch.edits.vector_row):
             out = out + self._vector_change(layer, mlp_in, mlp_out)
-        self.squares = self.squares + out.detach().pow(2).sum((1, 2))
+        if batch.length is not None:
+            out, self.owed = stretched(out, batch.length[:, layer], self.owed)
+        self.squares[:, layer] = out.detach().pow(2).sum((1, 2))
         return out
 
     def _activation_change(self, layer: int, edit: LayerEdit, mlp_in: Tensor) -> Tensor:
@@ -456,6 +476,12 @@ class _Pass:
         if self.scale is not None:
             change = change * self.scale[rows][:, None]
         return out.index_put((rows, columns), change, accumulate=True)
+
+
+def distinct(values: Integers) -> list[int]:
+    """Return distinct layers, ascending: by counting, since members come in millions and layers do not."""
+    low = int(values.min(initial=0))
+    return [int(value) for value in np.flatnonzero(np.bincount(values - low)) + low] if len(values) else []
 
 
 def check_features(transcoders: TranscoderSet, layer: int, features: Integers) -> None:

@@ -8,17 +8,18 @@ random controls cost little more than one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas.errors import UsageError
 from ingest.batches import Progress
 from ingest.intervene.activity import Activity, Doubles, slopes
 from ingest.intervene.edits import Edits, Integers, concatenate
 from ingest.intervene.engine import Engine, Floats, Outcomes
-from ingest.intervene.rules import Intervention, build_edits
+from ingest.intervene.rules import Intervention, Places, build_edits, edited_places
 
 _MEMBERS_AT_ONCE = 2_000_000
 
@@ -47,6 +48,8 @@ class Job:
     only_changed: bool = False
     """Whether prompts on which no member is active are left out."""
     pooled: tuple[PooledControls, ...] = field(default=())
+    length_of: int | None = None
+    """Number of an intervention of the same call whose change is as long, layer by layer, as this one's is made."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class PooledControls:
     """(R, k) effects of up to k matched features on each row's prompt, NaN beyond."""
     features: Integers
     """(R, k) these features, -1 beyond."""
+    norms: Doubles
+    """(R, k) lengths of their changes, NaN beyond."""
     n_pool: int
     distinct_sets: float
     """Distinct matched features: one feature is one draw."""
@@ -90,8 +95,11 @@ def run_jobs(
     """
     total, done = sum(len(job.prompts) for job in jobs), 0
     results: dict[int, Measured] = {}
+    places = _PlacesOnce(engine)
     for group in _groups(jobs):
-        parts = [build_edits(engine, clean, jobs[i].work, jobs[i].prompts, jobs[i].sources) for i in group]
+        parts = [build_edits(engine, clean, jobs[i].work, jobs[i].prompts, jobs[i].sources, places.of(jobs[i])) for i in group]
+        lengths = [_length(jobs[i], results, jobs) for i in group]
+        parts = [part if length is None else replace(part, length=length) for part, length in zip(parts, lengths, strict=True)]
         joined = concatenate(parts)
         tokens = np.concatenate([_tokens(engine, jobs[i]) for i in group])
         first = jobs[group[0]]
@@ -116,12 +124,12 @@ def run_jobs(
 
 
 def _groups(jobs: Sequence[Job]) -> Iterator[list[int]]:
-    """Put together jobs of one mode, kind of edit and prediction, up to a bound on members."""
+    """Put together jobs of one mode, kind of edit and prediction, up to a bound on members; those that take over a length come last."""
     keys: dict[tuple[object, ...], list[int]] = {}
     for i, job in enumerate(jobs):
         vector = job.work.rule if job.work.rule in ("error_only", "whole_mlp") else "members"
-        keys.setdefault((job.work.mode, job.work.frozen_layers, vector, job.predict), []).append(i)
-    for group in keys.values():
+        keys.setdefault((job.length_of is not None, job.work.mode, job.work.frozen_layers, vector, job.predict), []).append(i)
+    for group in sorted(keys.values(), key=lambda group: jobs[group[0]].length_of is not None):
         current: list[int] = []
         members = 0
         for i in group:
@@ -132,6 +140,44 @@ def _groups(jobs: Sequence[Job]) -> Iterator[list[int]]:
             current.append(i)
             members += size
         yield current
+
+
+class _PlacesOnce:
+    """Edited places, found once for all jobs at the same positions of the same rows: a hundred controls share them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.known: dict[tuple[object, ...], Places] = {}
+
+    def of(self, job: Job) -> Places:
+        """Return the edited places of a job."""
+        key = (job.work.positions, job.work.explicit, job.prompts.tobytes(), job.sources.tobytes())
+        if key not in self.known:
+            self.known[key] = edited_places(self.engine, job.work, job.prompts, job.sources)
+        return self.known[key]
+
+
+def rows_in(job: Job, other: Job) -> Integers:
+    """Return for each row of `other` the row of `job` on the same prompt from the same source.
+
+    Raises:
+        UsageError: there is none.
+    """
+    place = {key: row for row, key in enumerate(zip(job.prompts.tolist(), job.sources.tolist(), strict=True))}
+    try:
+        return np.array([place[key] for key in zip(other.prompts.tolist(), other.sources.tolist(), strict=True)], dtype=np.int64)
+    except KeyError as error:
+        raise UsageError(f"{other.work.name!r} runs on prompts on which {job.work.name!r} does not.") from error
+
+
+def _length(job: Job, results: Mapping[int, Measured], jobs: Sequence[Job]) -> Doubles | None:
+    """Return the lengths (R, L) that a job's changes take over, None where it takes over none."""
+    if job.length_of is None:
+        return None
+    for i, measured in results.items():
+        if jobs[i].number == job.length_of:
+            return measured.outcomes.norms[rows_in(measured.job, job)].astype(np.float64)
+    raise UsageError(f"{job.work.name!r} takes its length from intervention {job.length_of}, which is not measured with it.")
 
 
 def _tokens(engine: Engine, job: Job) -> Integers:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -67,7 +68,7 @@ class Intervention:
         if self.positions == "explicit" and not self.explicit:
             raise UsageError(f"The intervention {self.name!r} names no position.", hint="Give positions, or use decision, content or all.")
 
-    @property
+    @cached_property
     def features(self) -> tuple[FeatureKey, ...]:
         """All distinct features, ascending."""
         return tuple(sorted({feature for members in self.sets.values() for feature in members}))
@@ -86,8 +87,12 @@ class Places:
     source_position: Integers
 
 
-def build_edits(engine: Engine, clean: Activity, work: Intervention, prompts: Integers, sources: Integers) -> Edits:
+def build_edits(
+    engine: Engine, clean: Activity, work: Intervention, prompts: Integers, sources: Integers, places: Places | None = None
+) -> Edits:
     """Return the edits of one intervention on R rows of (prompt, source prompt or -1).
+
+    `places`, where given, are those of another intervention at the same positions of the same rows.
 
     Raises:
         UsageError: a rule that needs a source has none.
@@ -95,7 +100,7 @@ def build_edits(engine: Engine, clean: Activity, work: Intervention, prompts: In
     rule = work.base_rule or work.rule
     if rule in NEEDS_SOURCE and (sources < 0).any():
         raise UsageError(f"The intervention {work.name!r} of rule {rule} needs a source prompt for each prompt.")
-    places = _places(engine, work, prompts, sources)
+    places = places or edited_places(engine, work, prompts, sources)
     if work.rule in ("error_only", "whole_mlp"):
         return _vector_edits(engine, work, prompts, sources, places)
     row, position, source_position, layer, feature, from_source = _members(engine, work, prompts, sources, places)
@@ -106,7 +111,8 @@ def build_edits(engine: Engine, clean: Activity, work: Intervention, prompts: In
     return Edits(prompts, row, layer, position, feature, value, direction)
 
 
-def _places(engine: Engine, work: Intervention, prompts: Integers, sources: Integers) -> Places:
+def edited_places(engine: Engine, work: Intervention, prompts: Integers, sources: Integers) -> Places:
+    """Return every edited place of R rows of (prompt, source prompt or -1)."""
     rows: list[int] = []
     positions: list[int] = []
     source_positions: list[int] = []
@@ -150,35 +156,28 @@ def _members(
 ) -> tuple[Integers, Integers, Integers, Integers, Integers, Integers]:
     """Cross places with the set of each place's row; a swap's set is the union of source's and target's."""
     concepts = [engine.prompts[p].concept for p in prompts.tolist()]
-    source_concepts = [engine.prompts[s].concept if s >= 0 else "" for s in sources.tolist()]
     swap = (work.base_rule or work.rule) == "swap"
+    source_concepts = [engine.prompts[s].concept if swap and s >= 0 else "" for s in sources.tolist()]
     group_of: dict[tuple[str, str], int] = {}
-    keys = [(concept, source if swap else "") for concept, source in zip(concepts, source_concepts, strict=True)]
-    group = np.array([group_of.setdefault(key, len(group_of)) for key in keys], dtype=np.int64)
-    parts: list[tuple[Integers, ...]] = []
-    for (concept, source), number in group_of.items():
+    group = np.array([group_of.setdefault(key, len(group_of)) for key in zip(concepts, source_concepts, strict=True)], dtype=np.int64)
+    members: list[tuple[int, int, bool]] = []
+    sizes = []
+    for concept, source in group_of:
         own, theirs = work.set_for(concept), work.set_for(source) if swap else ()
-        members = tuple(sorted({*own, *theirs}))
-        if not members:
-            continue
-        at = np.flatnonzero(group[places.row] == number)
-        layers, features = (np.array(column, dtype=np.int64) for column in zip(*members, strict=True))
-        taken = np.array([member in theirs for member in members], dtype=np.int64)
-        n = len(members)
-        parts.append(
-            (
-                np.repeat(places.row[at], n),
-                np.repeat(places.position[at], n),
-                np.repeat(places.source_position[at], n),
-                np.tile(layers, len(at)),
-                np.tile(features, len(at)),
-                np.tile(taken, len(at)),
-            )
-        )
-    if not parts:
+        union = sorted({*own, *theirs})
+        inside = frozenset(theirs)
+        members += [(*member, member in inside) for member in union]
+        sizes.append(len(union))
+    if not members:
         raise UsageError(f"The intervention {work.name!r} has no feature for any of its {len(prompts)} prompts.")
-    row, position, source_position, layer, feature, from_source = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return row, position, source_position, layer, feature, from_source
+    columns = np.array(members, dtype=np.int64)  # (members of all groups, 3)
+    size = np.array(sizes, dtype=np.int64)
+    group_of_place = group[places.row]
+    n = size[group_of_place]
+    place = np.repeat(np.arange(len(n)), n)
+    within = np.arange(len(place)) - np.repeat(np.cumsum(n) - n, n)
+    layer, feature, from_source = columns[(np.cumsum(size) - size)[group_of_place][place] + within].T
+    return places.row[place], places.position[place], places.source_position[place], layer, feature, from_source
 
 
 def _targets(

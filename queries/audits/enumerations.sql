@@ -2,7 +2,7 @@
 select distinct 'effect.control' as place, control as value
 from effect
 where control not in (
-    'none', 'matched_random', 'same_norm_direction', 'error_only', 'whole_mlp', 'no_op', 'other_concept', 'antonym_partner', 'split_half'
+    'none', 'matched_random', 'matched_random_rescaled', 'same_norm_direction', 'error_only', 'whole_mlp', 'no_op', 'other_concept', 'antonym_partner', 'split_half'
 )
 union all
 select distinct 'effect.split' as place, split as value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise, product
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from atlas.errors import InputError
-from ingest.controls import Matching, Places, Pool, count_distinct, draw_sets
+from ingest.controls import Draws, Matching, Places, Pool, combined, count_distinct, draw_sets, product_of
 from ingest.intervene.activity import Activity, activity
 from ingest.intervene.engine import Engine
 from ingest.transcoder import TranscoderSet
@@ -62,13 +64,13 @@ def test_every_feature_that_qualifies_is_in_a_large_pool(places: Places, clean: 
         for other in range(transcoders.d_transcoder(layer))
         if other != feature and len(active_prompts(clean, layer, other) & own) >= 0.5 * len(own)
     }
-    pools = places.pools([(layer, feature)], matching=Matching(min_overlap=0.5, pool_size=1000))
+    pools = places.pools([(layer, feature)], matching=Matching(min_overlap=0.5, pool_size=1000, caliper=math.inf))
     assert set(pools[layer, feature].candidates) == expected
 
 
 def test_candidates_are_ranked_by_decile_then_strength(clean: Activity, transcoders: TranscoderSet, places: Places) -> None:
     layer, feature = commonest(clean, 1)[0]
-    pool = places.pools([(layer, feature)], matching=Matching(pool_size=1000))[layer, feature].candidates
+    pool = places.pools([(layer, feature)], matching=Matching(pool_size=1000, caliper=math.inf))[layer, feature].candidates
     keep = clean.at_decision() & (clean.layer == layer)
     n_places = len(np.unique(clean.prompt[clean.at_decision()]))
     frequency = np.bincount(clean.feature[keep], minlength=transcoders.d_transcoder(layer)) / n_places
@@ -83,6 +85,31 @@ def test_candidates_are_ranked_by_decile_then_strength(clean: Activity, transcod
 
     keys = [(abs(decile[other] - decile[feature]), abs(np.log(strength(other) / strength(feature)))) for _, other in pool]
     assert all(a[0] < b[0] or (a[0] == b[0] and a[1] <= b[1] + 1e-9) for a, b in pairwise(keys))
+
+
+def test_a_pool_holds_what_contributes_as_much_as_its_feature(clean: Activity, transcoders: TranscoderSet, places: Places) -> None:
+    keep = clean.at_decision()
+
+    def contribution(layer: int, feature: int) -> float:
+        values = clean.value[keep & (clean.layer == layer) & (clean.feature == feature)]
+        return float(np.sqrt((values**2).sum()) * transcoders.decoder_norms(layer).numpy()[feature])
+
+    filled = inside = 0
+    for layer, feature in commonest(clean, 12):
+        everyone = places.pools([(layer, feature)], matching=Matching(pool_size=1000, caliper=math.inf))[layer, feature].candidates
+        own = contribution(layer, feature)
+        away = {candidate: abs(np.log(contribution(*candidate) / own)) for candidate in everyone}
+        near = {candidate for candidate in everyone if away[candidate] <= np.log(1.25)}
+        pool = places.pools([(layer, feature)])[layer, feature].candidates
+        if len(near) >= 5:
+            inside += 1
+            assert set(pool) <= near
+            assert len(pool) == min(20, len(near))
+        else:
+            filled += 1
+            assert sorted(away[candidate] for candidate in pool) == sorted(away.values())[:5]
+    assert inside
+    assert filled
 
 
 def test_pools_over_some_prompts_use_only_these(places: Places, clean: Activity) -> None:
@@ -141,6 +168,34 @@ def test_a_used_up_pool_leaves_its_feature_unmatched_in_that_draw() -> None:
     draws = draw_sets(list(pools), pools, 10, seed=0)
     assert all(len(set(chosen)) == len(chosen) for chosen in draws.sets)
     assert draws.distinct_sets >= len(draws.sets) > 0
+
+
+def draws_of(n: int, distinct: float, first: int = 0) -> Draws:
+    return Draws(tuple(((0, first + i),) for i in range(n)), n, distinct, ())
+
+
+def test_a_draw_takes_one_set_a_concept() -> None:
+    sets, distinct = combined({"a": draws_of(30, 1e6), "b": draws_of(4, 4.0, 100)}, 30, seed=0)
+    assert distinct == 4e6
+    assert [chosen["a"] for chosen in sets] == [((0, i),) for i in range(30)]
+    assert {chosen["b"][0][1] for chosen in sets} == {100, 101, 102, 103}
+    assert combined({"a": draws_of(30, 1e6), "b": draws_of(4, 4.0, 100)}, 30, seed=0) == (sets, distinct)
+
+
+def test_few_combinations_are_all_taken_once() -> None:
+    sets, distinct = combined({"a": draws_of(3, 3.0), "b": draws_of(2, 2.0, 100)}, 30, seed=0)
+    assert distinct == len(sets) == len({(chosen["a"], chosen["b"]) for chosen in sets}) == 6
+    assert combined({}, 30, seed=0) == ([], 0.0)
+
+
+def test_the_count_of_sets_over_many_concepts_stays_a_number() -> None:
+    # 40 concepts with 1e13 sets each: their product is beyond the largest double. It was infinite, with NumPy's "overflow in reduce".
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, distinct = combined({f"c{i}": draws_of(10, 1e13) for i in range(40)}, 10, seed=0)
+    assert math.isfinite(distinct)
+    assert distinct >= 1e300
+    assert product_of([1e13, 2.0]) == 2e13
 
 
 def test_a_layer_without_activity_has_empty_pools(places: Places) -> None:

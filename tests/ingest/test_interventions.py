@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 
 from atlas.errors import InputError, ModelError, UsageError
 from atlas.schema import arrow_schema
-from ingest.intervene import variants
+from ingest.controls import Places, Pool
+from ingest.intervene import battery, variants
 from ingest.intervene.activity import activity, slopes
 from ingest.intervene.battery import make_scene, shared_features
 from ingest.intervene.edits import Edits
+from ingest.intervene.effects import effect_table
 from ingest.intervene.engine import MODES, Engine, Read
 from ingest.intervene.measure import Job, noise_floor, run_jobs
 from ingest.intervene.rules import Intervention, build_edits
@@ -123,6 +125,14 @@ def test_ablation_equals_a_hand_written_forward_pass(engine: Engine, model: Lang
         item = engine.prompts[prompt]
         assert got.margin_before[row] == pytest.approx(plain_margin(plain_copy(model), item), abs=1e-4)
         assert got.margin_after[row] == pytest.approx(by_hooks(model, folder, item, members), abs=1e-4)
+
+
+def test_a_pass_begins_at_the_lowest_edited_layer_and_the_earliest_edited_position(engine: Engine) -> None:
+    edits = edits_of([(0, [(2, 3, 5, 0.0), (1, 4, 6, 0.0)]), (1, [(2, 1, 5, 0.0)]), (2, [(0, 2, 5, 0.0)])])
+    assert edits.lowest_layers(none=0).tolist() == [1, 2, 0]  # it was 0 for all: every pass ran every layer
+    assert edits.first_positions(none=np.array([5, 5, 5])).tolist() == [3, 1, 2]
+    _, batches = engine._batches(edits)
+    assert sorted(layer for _, layer, *_ in batches) == [0, 1, 2]
 
 
 def test_several_layers_at_once_use_current_activations(engine: Engine, model: LanguageModel, folder: Path) -> None:
@@ -366,6 +376,131 @@ def test_controls_equal_their_definition(engine: Engine, transcoders: Transcoder
 def test_noise_floor_is_small_and_measured(engine: Engine) -> None:
     noise = noise_floor(engine, np.arange(6), [0])
     assert 0 <= noise < 1e-4
+
+
+@pytest.mark.parametrize("mode", ["free", "frozen_attention", "direct"])
+def test_a_change_takes_over_a_length_and_keeps_its_direction(engine: Engine, transcoders: TranscoderSet, mode: str) -> None:
+    everyone = np.arange(len(engine.prompts))
+    rows = random_rows(engine, 1, seed=9, members=8)[0][1]
+    members = [[(layer, min(t, int(engine.lengths[p]) - 1), f, value) for layer, t, f, value in rows] for p in everyone]
+    plain = edits_of(list(zip(everyone.tolist(), members, strict=True)))
+    own = engine.run(plain, mode=mode)  # type: ignore[arg-type]
+    assert own.delta_norm == pytest.approx(np.sqrt((own.norms.astype(np.float64) ** 2).sum(1)), rel=1e-5)
+    length = np.where(own.norms > 0, 2.0, np.nan)
+    length[::2] = np.nan
+    got = engine.run(dataclasses.replace(plain, length=length), mode=mode)  # type: ignore[arg-type]
+    assert got.margin_after[::2] == pytest.approx(own.margin_after[::2], abs=1e-4)
+    moved = own.norms[1::2] > 0
+    assert moved.any()
+    assert got.norms[1::2][moved] == pytest.approx(2.0, rel=1e-4)
+    # One layer, by hand: the same change at twice its length is an edit to twice the distance.
+    layer, position, feature, _ = rows[0]
+    once = edits_of([(0, [(layer, min(position, int(engine.lengths[0]) - 1), feature, 3.0)])])
+    first = engine.run(once, mode=mode)  # type: ignore[arg-type]
+    x = engine.model.capture(torch.tensor([engine.prompts[0].token_ids])).mlp_in[layer][0, once.position[0]]
+    current = float(transcoders.encode(layer, x)[feature])
+    double = dataclasses.replace(once, value=np.array([current + 2 * (3.0 - current)]))
+    stretched = engine.run(dataclasses.replace(once, length=2 * first.norms.astype(np.float64)), mode=mode)  # type: ignore[arg-type]
+    assert stretched.margin_after == pytest.approx(engine.run(double, mode=mode).margin_after, abs=1e-4)  # type: ignore[arg-type]
+
+
+def test_a_length_that_a_layer_cannot_take_is_owed_to_the_next(engine: Engine) -> None:
+    prompt = 0
+    at = int(engine.lengths[prompt]) - 1
+    only_last = edits_of([(prompt, [(2, at, 5, 3.0), (2, at, 6, 2.0)])])
+    length = np.array([[3.0, np.nan, 4.0]])
+    assert engine.run(dataclasses.replace(only_last, length=length)).norms[0] == pytest.approx([0.0, 0.0, 5.0], rel=1e-4)
+    still = edits_of([(prompt, [(0, at, 7, np.nan), (2, at, 5, 3.0)])])
+    got = engine.run(dataclasses.replace(still, length=length))
+    assert got.norms[0] == pytest.approx([0.0, 0.0, 5.0], rel=1e-4)
+
+
+def test_a_control_as_long_as_its_intervention_is_measured_after_it(engine: Engine) -> None:
+    clean = activity(engine)
+    scene = make_scene(engine, clean, InterventionConfig(control_draws=8), "all", count())
+    where = np.arange(4)
+    features = battery.strongest(scene, scene.train, 3, signed=True)
+    work = Intervention("x", "zero", {None: features}, positions="all")
+    jobs = battery.with_controls(scene, work, where, np.full(4, -1), kinds=("random_direction", battery.RESCALED))
+    measured = run_jobs(engine, clean, jobs, integrated_steps=0)
+    own = measured[0].outcomes.delta_norm
+    by_kind = {kind: [item for item in measured if item.job.control == kind] for kind in {item.job.control for item in measured}}
+    raw, rescaled = by_kind["matched_random"], by_kind["matched_random_rescaled"]
+    assert [item.job.work.sets for item in raw] == [item.job.work.sets for item in rescaled]
+    for item in (*rescaled, *by_kind["same_norm_direction"]):
+        moved = item.outcomes.delta_norm > 0
+        assert moved.any()
+        assert item.outcomes.delta_norm[moved] == pytest.approx(own[moved], rel=1e-3)
+    assert not np.allclose([item.outcomes.delta_norm for item in raw], own, rtol=0.05)
+    with pytest.raises(UsageError, match="is not measured with it"):
+        run_jobs(engine, clean, [job for job in jobs if job.control == "matched_random_rescaled"])
+
+
+def test_concepts_without_a_control_are_left_out_of_the_comparison_and_counted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = activity(engine)
+    scene = make_scene(engine, clean, InterventionConfig(control_draws=6, top_features=3), "all", count())
+    sets: dict[str | None, tuple[tuple[int, int], ...]] = {
+        f"concept{i}": battery.strongest(scene, np.flatnonzero([p.concept == f"concept{i}" for p in engine.prompts]), 3) for i in range(4)
+    }
+    pools = Places.pools
+
+    def none_of_concept_1(self: Places, features: Sequence[tuple[int, int]], *rest: object, **named: object) -> dict[tuple[int, int], Pool]:
+        found = pools(self, features, *rest, **named)  # type: ignore[arg-type]
+        return {key: Pool(key, ()) for key in found} if tuple(features) == sets["concept1"] else found
+
+    monkeypatch.setattr(Places, "pools", none_of_concept_1)
+    where = np.array([i for i, p in enumerate(engine.prompts) if p.concept in sets])
+    work = Intervention("x", "zero", sets, positions="all")
+    jobs = battery.with_controls(scene, work, where, np.full(len(where), -1), kinds=("random_direction",))
+    measured = run_jobs(engine, clean, jobs, integrated_steps=0)
+    without = np.array([engine.prompts[p].concept == "concept1" for p in where])
+    for item in measured:
+        ran = where[~without] if item.job.control == "matched_random" else where
+        assert item.job.prompts.tolist() == ran.tolist()
+    (drawn, *_) = [job for job in jobs if job.control == "matched_random"]
+    assert drawn.work.parameters["concepts_without_control"] == ["concept1"]
+    rows = {
+        row["control"]: row
+        for row in effect_table(engine.prompts, measured).to_pylist()
+        if (row["language"], row["split"]) == ("all", "all")
+    }
+    effect = measured[0].effect
+    assert rows["none"]["n_prompts"] == len(where)
+    assert rows["none"]["mean"] == pytest.approx(effect.mean())
+    assert rows["matched_random"]["n_left_out"] == int(without.sum())
+    assert rows["matched_random"]["n_prompts"] == int((~without).sum())
+    assert rows["matched_random"]["mean"] == pytest.approx(effect[~without].mean())
+    draws = np.array([item.effect.mean() for item in measured if item.job.control == "matched_random"])
+    assert rows["matched_random"]["control_mean"] == pytest.approx(draws.mean())
+    assert rows["same_norm_direction"]["n_left_out"] == 0
+    # A swap takes from one concept and puts into another: both must have controls.
+    swap = dataclasses.replace(work, rule="swap")
+    sources = np.roll(where, 2)
+    (main, drawn, *_) = battery.with_controls(scene, swap, where, sources)
+    concepts = [(engine.prompts[p].concept, engine.prompts[s].concept) for p, s in zip(drawn.prompts, drawn.sources, strict=True)]
+    assert 0 < len(concepts) < len(main.prompts)
+    assert not any("concept1" in pair for pair in concepts)
+
+
+def test_lengths_of_controls_stand_beside_the_comparison(tables: dict[str, pa.Table]) -> None:
+    outcomes = pl.DataFrame(pl.from_arrow(tables["outcome"]))
+    things = pl.DataFrame(pl.from_arrow(tables["intervention"]))
+    effects = pl.DataFrame(pl.from_arrow(tables["effect"])).filter((pl.col("language") == "all") & (pl.col("split") == "all"))
+    seen = 0
+    for row in effects.filter(pl.col("control").is_in(["matched_random", "matched_random_rescaled"])).iter_rows(named=True):
+        own = outcomes.filter(pl.col("intervention") == row["intervention"]).select("prompt", "source_prompt", "delta_norm")
+        drawn = things.filter((pl.col("control_of") == row["intervention"]) & (pl.col("control").cast(pl.String) == row["control"]))
+        ratios = []
+        for number in drawn["intervention"]:
+            both = outcomes.filter(pl.col("intervention") == number).join(own, on=["prompt", "source_prompt"])
+            ratios.append(both["delta_norm"].to_numpy().mean() / both["delta_norm_right"].to_numpy().mean())
+        if ratios:
+            seen += 1
+            assert row["length_ratio"] == pytest.approx(np.mean(ratios), rel=1e-4)
+            assert row["n_in_caliper"] == sum(abs(ratio - 1) <= 0.2 for ratio in ratios)
+    assert seen >= 4
+    rescaled = effects.filter(pl.col("control") == "matched_random_rescaled")
+    assert rescaled.height > 0
 
 
 def test_single_feature_jobs_and_predictions(engine: Engine) -> None:

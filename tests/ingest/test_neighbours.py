@@ -16,9 +16,9 @@ def p_of(generator: np.random.Generator, n_features: int) -> float | None:
     own = generator.normal(size=n_features + 1)
     effects = own + 0.5 * generator.normal(size=(N_PROMPTS, n_features + 1))
     features = np.broadcast_to(np.arange(n_features), (N_PROMPTS, n_features))
-    pool = PooledControls(effects[:, 1:], features, n_features, float(n_features))
+    pool = PooledControls(effects[:, 1:], features, np.ones_like(effects[:, 1:]), n_features, float(n_features))
     null = neighbour_means(pool, np.ones(N_PROMPTS, dtype=bool))
-    p: float | None = _against("matched_random", effects[:, 0].mean(), null, "two-sided", float(len(null)))["p_value"]
+    p: float | None = _against(effects[:, 0].mean(), null, np.ones(len(null)), "two-sided", float(len(null)))["p_value"]
     return p
 
 
@@ -35,6 +35,7 @@ def test_few_neighbours_give_no_p() -> None:
 def test_a_neighbour_counts_once_however_often_it_stands_there() -> None:
     effects = np.array([[1.0, 5.0], [3.0, np.nan], [2.0, np.nan], [2.0, np.nan], [2.0, np.nan]])
     features = np.array([[7, 9], [7, -1], [7, -1], [7, -1], [7, -1]])
-    pool = PooledControls(effects, features, 2, 2.0)
+    pool = PooledControls(effects, features, 2 * effects, 2, 2.0)
     assert neighbour_means(pool, np.ones(5, dtype=bool)).tolist() == pytest.approx([2.0])
+    assert neighbour_means(pool, np.ones(5, dtype=bool), pool.norms).tolist() == pytest.approx([4.0])
     assert len(neighbour_means(pool, np.zeros(5, dtype=bool))) == 0
