@@ -172,10 +172,14 @@ class Reader:
     Any number of threads may ask; each query has a cursor of its own.
     """
 
-    def __init__(self, path: Path | str, *, ask: Callable[..., Result] | None = None) -> None:
+    def __init__(
+        self, path: Path | str, *, ask: Callable[..., Result] | None = None, settings: Mapping[str, str | int] | None = None
+    ) -> None:
+        """Open the file; `settings` are the engine's, e.g. `{"memory_limit": "100MB"}`, set before they are locked."""
         self.path = Path(path).resolve()
         self.database = self.path / DATABASE
         self._ask = ask
+        self._settings = dict(settings or {})
         self._lock = threading.Lock()
         self._running: set[duckdb.DuckDBPyConnection] = set()
         self._identity = self._current_identity()
@@ -239,6 +243,7 @@ class Reader:
         if not self.activations_inline:
             settings.append(f"set allowed_paths = [{', '.join(literal(path) for path in self._point_views_here())}]")
         settings += ["set autoinstall_known_extensions = false", "set autoload_known_extensions = false"]
+        settings += [f"set {name} = {literal(str(value))}" for name, value in self._settings.items()]
         for setting in [*settings, "set enable_external_access = false", "set lock_configuration = true"]:
             self._connection.execute(setting)
 

@@ -6,6 +6,8 @@ Opening the atlas starts in a thread before Textual is imported, so that both ha
 sentence on stderr and no screen.
 """
 
+import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 def run(path: Path | None, *, replay: Path | None = None, journal: Path | None = None) -> int:
     """Browse an atlas until the person leaves; returns the exit code of atlas/errors.py."""
+    # What is made while starting lives until the end: looking for garbage in it costs a fifth of the start. `Browser` switches it on again.
+    gc.disable()
+    settle_allocator()
     try:
         folder = find(path)
         pool = ThreadPoolExecutor(max_workers=1)
@@ -42,8 +47,22 @@ def run(path: Path | None, *, replay: Path | None = None, journal: Path | None =
 
 def _open(folder: Path) -> "Session":
     from tui.session import Session
+    from tui.state import State
 
-    return Session.open(folder)
+    return Session.open(folder, State(folder).text("run"))
+
+
+def settle_allocator() -> None:
+    """Let the C library keep one pool for all threads and give large blocks back at once: a third less memory after sorting millions."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    pools, from_system, give_back = -8, -3, -1
+    with contextlib.suppress(OSError, AttributeError):  # a C library without mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        for name, value in ((pools, 1), (from_system, 8 << 20), (give_back, 8 << 20)):
+            mallopt(name, value)
 
 
 def find(path: Path | None) -> Path:

@@ -4,6 +4,7 @@ In: an open session. Out: screens. Every action, from whatever key, click or pal
 """
 
 import asyncio
+import gc
 import inspect
 from collections.abc import Sequence
 from functools import partial
@@ -119,6 +120,7 @@ class Browser(App[None]):
         """Begin where the person left, else at the overview; watch for newer publishes; repeat a journal."""
         name = self.state.text("screen")
         await self.push_screen(self.made(name if name in SCREENS else "overview"))
+        self.set_timer(WATCH_SECONDS, gc.enable)
         self.set_interval(WATCH_SECONDS, self.watch_publish)
         if self._kept_run is not None and self._kept_run != self.session.run_id:
             await self.session.choose(self._kept_run).result()
@@ -128,7 +130,7 @@ class Browser(App[None]):
     async def on_unmount(self) -> None:
         """Let go of the atlas."""
         self.journal.close()
-        self.session.data.close()
+        await asyncio.to_thread(self.session.data.close)
 
     def save_state(self) -> None:
         """Keep screen, run, theme and what each screen keeps."""

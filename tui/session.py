@@ -30,12 +30,14 @@ class Words:
 class Session:
     """One atlas, open."""
 
-    def __init__(self, data: Data, runs: list[Run], info: RunInfo | None, words: Words) -> None:
+    def __init__(self, data: Data, runs: list[Run], run: Run | None, words: Words) -> None:
         self.data = data
         self.runs = runs
-        self.info = info
+        self.run = run
+        """The chosen run, None where the atlas has none."""
         self.words = words
         self.catalogue = Catalogue(data.folder)
+        self._info: RunInfo | None = None
 
     @classmethod
     def open(cls, folder: Path, run_id: str | None = None) -> "Session":
@@ -44,36 +46,44 @@ class Session:
         try:
             runs = data.job(read_runs).wait()
             chosen = next((run for run in runs if run.run_id == run_id), None) or (runs[0] if runs else None)
-            if chosen is None:
-                return cls(data, runs, None, Words())
-            info = data.job(lambda cursor: run_info(cursor, chosen.run_id, chosen.transcoder_set)).wait()
-            return cls(data, runs, info, read_words(data, chosen.transcoder_set))
+            return cls(data, runs, chosen, read_words(data, chosen.transcoder_set) if chosen else Words())
         except BaseException:
             data.close()
             raise
 
     @property
-    def run(self) -> Run | None:
-        """Return the chosen run."""
-        return next((run for run in self.runs if self.info is not None and run.run_id == self.info.run_id), None)
+    def info(self) -> RunInfo | None:
+        """Return what the features table must know of the chosen run, None before `read_info` has ended."""
+        return self._info if self.run is not None and self._info is not None and self._info.run_id == self.run.run_id else None
 
     @property
     def run_id(self) -> str:
         """Return the chosen run's id, empty where the atlas has no run."""
-        return "" if self.info is None else self.info.run_id
+        return "" if self.run is None else self.run.run_id
 
     @property
     def transcoder_set(self) -> str:
         """Return the chosen run's transcoder set."""
-        return "" if self.info is None or self.info.transcoder_set is None else self.info.transcoder_set
+        return "" if self.run is None or self.run.transcoder_set is None else self.run.transcoder_set
+
+    def read_info(self) -> Job[RunInfo | None]:
+        """Read what the features table must know of the chosen run, once a run: it counts layers, so it is not part of the start."""
+        run = self.run
+
+        def work(cursor: "duckdb.DuckDBPyConnection") -> RunInfo | None:
+            if run is not None and self.info is None:
+                self._info = run_info(cursor, run.run_id, run.transcoder_set)
+            return self.info
+
+        return self.data.job(work, "counting features")
 
     def choose(self, run_id: str) -> Job[None]:
         """Make another run the chosen one."""
         chosen = next(run for run in self.runs if run.run_id.startswith(run_id))
 
-        def work(cursor: "duckdb.DuckDBPyConnection") -> None:
-            self.info = run_info(cursor, chosen.run_id, chosen.transcoder_set)
+        def work(_cursor: "duckdb.DuckDBPyConnection") -> None:
             self.words = read_words(self.data, chosen.transcoder_set)
+            self.run = chosen
 
         return self.data.job(work, "run")
 

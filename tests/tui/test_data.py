@@ -143,6 +143,7 @@ def test_reads_are_composed_of_known_names_and_bound_values(data: Data) -> None:
 )
 def test_pages_of_every_order_hold_what_one_statement_gives(published: Path, order: tuple[tuple[str, bool], ...]) -> None:
     session = Session.open(published)
+    assert session.read_info().wait() is session.info
     assert session.info is not None
     columns = ("star", "layer", "feature", "label", "density", "max", "rate.en", "rate.fr", "lape", "lape.flag", "effect", "promotes")
     source = open_features(session.data, session.info, session.view(columns, order=order)).wait()

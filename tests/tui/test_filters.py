@@ -54,7 +54,9 @@ _trees = st.recursive(
 
 @pytest.fixture(scope="module")
 def opened(published: Path) -> Session:
-    return Session.open(published)
+    session = Session.open(published)
+    session.read_info().wait()
+    return session
 
 
 @pytest.fixture(scope="module")

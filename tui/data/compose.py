@@ -4,6 +4,7 @@ In: a `Read` and the atlas's own list of columns. Out: a `Statement`. A name tha
 person or a file can become SQL.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,12 @@ class Names:
         name = hint if hint not in self.values else f"{hint}_{len(self.values)}"
         self.values[name] = value
         return f"${name}"
+
+
+def used(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a statement names: the engine refuses others."""
+    names = set(re.findall(r"\$(\w+)", text))
+    return {name: value for name, value in values.items() if name in names}
 
 
 def compose_read(read: Read, known: Mapping[str, Mapping[str, str]]) -> Statement:

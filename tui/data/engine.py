@@ -9,6 +9,7 @@ In: a folder; statements. Out: rows as plain tuples, vectors of row ids, Arrow t
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from atlas.errors import AtlasError, DamagedError, LockedError, QueryError, StoreError
 from atlas.settings import DATABASE
-from tui.data.compose import Read, Statement, compose_read
+from tui.data.compose import Read, Statement, compose_read, used
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,12 +33,46 @@ class Cancelled(Exception):
     """A person stopped a statement."""
 
 
+class Meter:
+    """How far a job of many statements is, and whether it is to stop."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.total = 0
+        self.stopped = threading.Event()
+
+    def check(self) -> None:
+        """Raise Cancelled where a person stopped the job."""
+        if self.stopped.is_set():
+            raise Cancelled
+
+    def step(self, n: int = 1) -> None:
+        """Say that `n` more statements are done; raise Cancelled where a person stopped the job."""
+        self.check()
+        self.done += n
+
+    @property
+    def share(self) -> float | None:
+        """Return how much is done, 0 to 1; None where that is not known."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+
 class Job(Generic[T]):
     """Some statements on one cursor in one thread."""
 
-    def __init__(self, data: "Data", work: Callable[["duckdb.DuckDBPyConnection"], T], what: str) -> None:
+    def __init__(
+        self,
+        data: "Data",
+        work: Callable[["duckdb.DuckDBPyConnection"], T],
+        what: str,
+        meter: Meter | None = None,
+        *,
+        roomy: bool = False,
+    ) -> None:
         self.what = what
-        self.stopped = threading.Event()
+        self._roomy = roomy
+        self.meter = meter or Meter()
+        self.stopped = self.meter.stopped
         self._data = data
         self._work = work
         self._cursor: duckdb.DuckDBPyConnection | None = None
@@ -48,19 +83,31 @@ class Job(Generic[T]):
 
         if self.stopped.is_set():
             raise Cancelled(self.what)
-        cursor = self._data.cursor()
-        self._cursor = cursor
         try:
-            return self._work(cursor)
+            return self._on(self._data.cursor())
         except duckdb.InterruptException as error:
             raise Cancelled(self.what) from error
         except duckdb.Error as error:
             if self.stopped.is_set():
                 raise Cancelled(self.what) from error
             raise explain(error) from error
+
+    def _on(self, cursor: "duckdb.DuckDBPyConnection") -> T:
+        """Do the work on a cursor; where it lacks memory and may have it, on one of another engine."""
+        import duckdb
+
+        self._cursor = cursor
+        try:
+            return self._work(cursor)
+        except duckdb.OutOfMemoryException:
+            if not self._roomy:
+                raise
         finally:
             self._cursor = None
             cursor.close()
+        with self._data.roomy() as reader:
+            self._roomy = False
+            return self._on(reader.cursor())
 
     def cancel(self) -> None:
         """Stop it; whoever waits gets Cancelled."""
@@ -95,9 +142,15 @@ def explain(error: Exception) -> AtlasError:
     first = text.splitlines()[0] if text else type(error).__name__
     if "file system operations are disabled" in text or "has been locked" in text or "read-only" in text:
         return QueryError(f"not allowed here: {first}", hint="The browser only reads the published atlas.")
+    if "Out of Memory" in text:
+        return QueryError(first, hint="Ask for fewer rows, or filter by layer first.")
     if "Corrupt" in text or "checksum" in text:
         return DamagedError(f"the published file is damaged: {first}", hint="`atlas publish` rebuilds it from the shards.")
     return QueryError(text)
+
+
+SMALL: dict[str, str | int] = {"memory_limit": "64MB", "threads": 2, "temp_directory": "", "preserve_insertion_order": "false"}
+"""The engine's settings for browsing. A question or a statement of a person that needs more is run again by an engine that may take it."""
 
 
 class Data:
@@ -107,6 +160,8 @@ class Data:
         self.folder = folder
         self.pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="data")
         self._reader = reader
+        self._opening = threading.Lock()
+        self._jobs: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
         self.known: dict[str, dict[str, str]] = {}
         """Columns and their types, by table."""
         self.about: dict[str, Any] = {}
@@ -122,7 +177,7 @@ class Data:
         from atlas.reader import Reader
 
         try:
-            data = cls(folder, Reader(folder))
+            data = cls(folder, Reader(folder, settings=SMALL))
         except AtlasError as error:
             raise _refusal(folder, error) from error
         try:
@@ -151,21 +206,38 @@ class Data:
             cursor.close()
 
     def close(self) -> None:
-        """Let go of the file."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        """Stop what is running, wait for it, and let go of the file."""
+        for job in list(self._jobs):
+            job.cancel()
+        self.pool.shutdown(wait=True, cancel_futures=True)
         self._reader.close()
 
     def cursor(self) -> "duckdb.DuckDBPyConnection":
         """Return a cursor whose names are those of schema.sql."""
-        return self._reader.cursor()
+        with self._opening:  # the engine refuses two threads at once
+            return self._reader.cursor()
 
     def is_outdated(self) -> bool:
         """Say whether a newer file has been published in the place of the open one."""
         return self._reader.newer_available()
 
-    def job(self, work: Callable[["duckdb.DuckDBPyConnection"], T], what: str = "") -> Job[T]:
-        """Run `work(cursor)` in a thread."""
-        return Job(self, work, what)
+    def roomy(self) -> "Reader":
+        """Open the file once more, without the limits of browsing; raise StoreError where another file stands in its place."""
+        from atlas.reader import Reader
+
+        if self.is_outdated():
+            raise StoreError(
+                "this needs more memory than browsing takes, and a newer atlas has been published", hint="Press R, then ask again."
+            )
+        return Reader(self.folder)
+
+    def job(
+        self, work: Callable[["duckdb.DuckDBPyConnection"], T], what: str = "", meter: Meter | None = None, *, roomy: bool = False
+    ) -> Job[T]:
+        """Run `work(cursor)` in a thread; `meter` says how far it is, `roomy` work may take more memory than browsing."""
+        job = Job(self, work, what, meter, roomy=roomy)
+        self._jobs.add(job)
+        return job
 
     def fetch(self, statement: Statement, limit: int | None = None) -> Job[list[Row]]:
         """Run one statement; `limit` rows at most are fetched."""
@@ -200,7 +272,7 @@ class Data:
             result = cursor.execute(question.sql, settled)
             return statement, [column[0] for column in result.description], result.fetchall()
 
-        return self.job(work, name)
+        return self.job(work, name, roomy=True)
 
     def console(self, text: str, display: int) -> Job[tuple[Statement, list[str], list[Row]]]:
         """Run a person's statement; one row more than `display` is fetched, so that overflow shows."""
@@ -214,12 +286,14 @@ class Data:
             names = [column[0] for column in result.description]
             return statement, names, result.fetchmany(display + 1)
 
-        return self.job(work, "console")
+        return self.job(work, "console", roomy=True)
 
     def arrow(self, statement: Statement) -> Job[Any]:
         """Run one statement and return an Arrow table, for exports."""
         return self.job(
-            lambda cursor: cursor.sql(statement.sql, params=dict(statement.parameters) or None).to_arrow_table(), statement.title
+            lambda cursor: cursor.sql(statement.sql, params=dict(statement.parameters) or None).to_arrow_table(),
+            statement.title,
+            roomy=True,
         )
 
 
@@ -251,11 +325,14 @@ def function_names(cursor: "duckdb.DuckDBPyConnection") -> list[str]:
     return [row[0] for row in cursor.execute(text).fetchall() if row[0].isidentifier()]
 
 
+def arrays(cursor: "duckdb.DuckDBPyConnection", text: str, bound: Mapping[str, Any]) -> "dict[str, np.ndarray[Any, Any]]":
+    """Run a statement of numbers and return its columns as arrays."""
+    return cursor.execute(text, used(text, bound)).fetchnumpy()  # type: ignore[return-value]
+
+
 def vector(cursor: "duckdb.DuckDBPyConnection", statement: Statement) -> "np.ndarray[Any, Any]":
     """Run a statement of one column and return it as an array."""
-    columns = cursor.execute(statement.sql, dict(statement.parameters)).fetchnumpy()
-    found: Any = next(iter(columns.values()))
-    return found  # type: ignore[no-any-return]
+    return next(iter(arrays(cursor, statement.sql, statement.parameters).values()))
 
 
 def _refusal(folder: Path, error: AtlasError) -> AtlasError:

@@ -4,7 +4,7 @@ In: a `FeatureView`, the languages and scores that the run has. Out: the stateme
 
 1. A column's name stands for one expression; what it needs is joined once.
 2. A filter tree becomes one condition; values are bound, and text columns compare as text.
-3. Ids come alone, in order; pages are looked up by id (`tui/data/pages.py`).
+3. The browser itself seldom runs the statement: masks, order and pages read one table at a time (`masks.py`, `order.py`, `pages.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -159,24 +159,51 @@ class FeatureComposer:
             self.sources[alias] = Source(alias, "feature_score", (f"{alias}.run_id = {self.run}", *same))
         return f"{alias}.{PER_SCORE[measure]}"
 
+    def labels(self) -> tuple[str, str | None]:
+        """Return the query of published labels that are not retired, and that of people's own since the last publish, None without any."""
+        place = self.names.bind(self.view.transcoder_set, "transcoder_set")
+        published = (
+            "select layer, feature, text, method <> 'mechanical' as is_written, created_at from label"
+            f" where not retired and transcoder_set = {place}"
+        )
+        if not self.view.labels:
+            return published, None
+        keys = self.names.bind(list(self.view.labels), "label_keys")
+        texts = self.names.bind(list(self.view.labels.values()), "label_texts")
+        own = (
+            f"select unnest({keys}) >> 32 as layer, unnest({keys}) & 4294967295 as feature, unnest({texts}) as text,"
+            " true as is_written, 'infinity'::timestamp as created_at"
+        )
+        return published, own
+
     def _label(self) -> str:
-        """Return the newest label: people's own since the last publish before published ones."""
+        """Return the label that is shown: the newest of those that people, models or other tools wrote, else the mechanical one."""
         if "lab" not in self.sources:
-            place = self.names.bind(self.view.transcoder_set, "transcoder_set")
-            rows = (
-                "(select layer, feature, arg_max(text, created_at) as text from label"
-                f" where not retired and transcoder_set = {place} group by layer, feature)"
-            )
-            if self.view.labels:
-                keys = self.names.bind(list(self.view.labels), "label_keys")
-                texts = self.names.bind(list(self.view.labels.values()), "label_texts")
-                own = f"(select unnest({keys}) >> 32 as layer, unnest({keys}) & 4294967295 as feature, unnest({texts}) as text)"
-                rows = (
-                    f"(select layer, feature, coalesce(own.text, published.text) as text from {rows} published\n"
-                    f"  full join {own} own using (layer, feature))"
-                )
-            self.sources["lab"] = Source("lab", rows)
+            rows = "\n  union all ".join(filter(None, self.labels()))
+            shown = f"(select layer, feature, arg_max(text, (is_written, created_at)) as text from ({rows}) group by layer, feature)"
+            self.sources["lab"] = Source("lab", shown)
         return "lab.text"
+
+    def label_test(self, tree: filters.Filter) -> tuple[str, bool]:
+        """Return a condition on one label, and whether the filter holds where no label of the feature meets it."""
+        match tree:
+            case filters.Flag("labelled"):
+                return "is_written", False
+            case filters.Null(_, negated):
+                return "text is not null", not negated
+            case filters.Among(_, values):
+                return f"text in ({', '.join(self.names.bind(str(value), 'label') for value in values)})", False
+            case filters.Compare(_, "~" | "!~", value):
+                return f"contains(lower(text), lower({self.names.bind(str(value), 'label')}))", tree.operator == "!~"
+            case filters.Compare(_, operator, value):
+                return f"text {operator.replace('!', '')} {self.names.bind(str(value), 'label')}", operator == "!="
+        raise AssertionError(tree)
+
+    def _labelled(self, tree: filters.Filter) -> str:
+        """Return a condition on a feature's labels, all of them: a person's words do not hide the mechanical ones from a search."""
+        condition, negated = self.label_test(tree)
+        rows = "\n  union all ".join(filter(None, self.labels()))
+        return f"((f.layer, f.feature) {'not ' if negated else ''}in (select (layer, feature) from ({rows}) where {condition}))"
 
     def _effect(self) -> str:
         rows = (
@@ -193,15 +220,13 @@ class FeatureComposer:
             return "(f.n_active = 0)"
         if flag == "alive":
             return "(f.n_active > 0)"
-        if flag == "labelled":
-            self._label()  # joins what the next line reads
-            written = "coalesce(lab.is_written, false)"
-            return f"({written} or own.text is not null)" if self.view.labels else f"({written})"
         keys = self.names.bind(list(self.view.keys.get(flag, ())), flag)
         return f"({KEY} = any({keys}::bigint[]))"
 
     def condition(self, tree: filters.Filter) -> str:
         """Return the SQL of a filter, with its values bound."""
+        if is_of_labels(tree):
+            return self._labelled(tree)
         match tree:
             case filters.Both(left, right):
                 return f"({self.condition(left)} and {self.condition(right)})"
@@ -216,6 +241,10 @@ class FeatureComposer:
             case filters.Among(column, values):
                 places = ", ".join(self._value(column, value) for value in values)
                 return f"({self.expression(column)} in ({places}))"
+            case filters.Compare("text", "~", value):
+                return self._search(str(value))
+            case filters.Compare("text", "!~", value):
+                return f"(not coalesce({self._search(str(value))}, false))"
             case filters.Compare():
                 return self._compare(tree)
             case filters.Search(text):
@@ -247,36 +276,30 @@ class FeatureComposer:
         place = self.names.bind(text, "text")
         return (
             f"(contains(lower(array_to_string(f.promoted_tokens, chr(31))), lower({place}))\n"
-            f"  or contains(lower(coalesce({self._label()}, '')), lower({place}))\n"
+            f"  or {self._labelled(filters.Compare('label', '~', text))}\n"
             f"  or (f.layer, f.feature) in (select (c.layer, c.feature) from context c\n"
             f"    where c.run_id = {self.run} and c.kind = 'top' and (c.source, c.item, c.window_start, c.window_end) in (\n"
             f"      select (source, item, window_start, window_end) from ({windows(self.run, place)}) w)))"
         )
 
-    def ids(self, id_type: str, *, is_range: bool) -> Statement:
-        """Return the statement that gives the row ids of the view, in its order.
-
-        Where the run's rows stand in natural order (`is_range`) row ids stand for layer and feature: one key less to sort by, and none
-        at all without an order, since the caller sorts the ids themselves faster.
-        """
-        return self._finish([f"f.rowid::{id_type} as row"], ties=["f.rowid"] if is_range and self.view.order else [] if is_range else None)
+    def ids(self, id_type: str) -> Statement:
+        """Return the statement that gives the row ids of the view, in its order."""
+        return self._finish([f"f.rowid::{id_type} as row"])
 
     def full(self) -> Statement:
         """Return the statement of the whole view with its shown columns, as people read and export it."""
         return self._finish([f"{self.expression(column)} as {_plain(column)}" for column in self.view.columns])
 
-    def _finish(self, selected: list[str], ties: list[str] | None = None) -> Statement:
+    def _finish(self, selected: list[str]) -> Statement:
         condition = None if self.view.filter is None else self.condition(self.view.filter)
         order = [f"{self.key(column)} {'desc' if down else 'asc'} nulls last" for column, down in self.view.order]
         by = [column for column, _ in self.view.order]
-        if ties is None:
-            ties = [] if "layer" in by and "feature" in by else ["f.layer", "f.feature"] if by != ["layer"] else ["f.feature"]
-        order += ties
-        lines = ["select " + ",\n  ".join(selected), "from feature f", *(source.join for source in self.sources.values()), f"where f.run_id = {self.run}"]
+        order += [] if "layer" in by and "feature" in by else ["f.layer", "f.feature"] if by != ["layer"] else ["f.feature"]
+        lines = ["select " + ",\n  ".join(selected), "from feature f", *(source.join for source in self.sources.values())]
+        lines.append(f"where f.run_id = {self.run}")
         if condition is not None:
             lines.append(f"  and {condition}")
-        if order:
-            lines.append("order by " + ", ".join(order))
+        lines.append("order by " + ", ".join(order))
         return Statement("features", "\n".join(lines), self.names.values)
 
 
@@ -295,6 +318,16 @@ def windows(run: str, text: str) -> str:
         "      group by w.source, w.item, w.window_start, w.window_end\n"
         f"      having contains(lower(string_agg(t.token, '' order by t.position)), lower({text}))"
     )
+
+
+def is_of_labels(tree: filters.Filter) -> bool:
+    """Say whether a part of a filter speaks of labels."""
+    match tree:
+        case filters.Compare(column) | filters.Among(column) | filters.Null(column):
+            return column == "label"
+        case filters.Flag(name):
+            return name == "labelled"
+    return False
 
 
 def is_whole(column: str) -> bool:

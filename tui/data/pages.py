@@ -3,8 +3,9 @@
 In: a view. Out: a `Source` that knows its length and gives any stretch of rows. `MemorySource` holds its rows. `FeatureSource` holds one
 vector of row ids (4 bytes a row below 2^31 rows) or, in natural order, only a range, and looks rows up by id:
 
-1. `open_features` counts the run; without filter and order the ids are a range, and nothing is sorted.
-2. Otherwise one statement gives the ids in order; a view ordered by one column of another table is ordered there, without a join.
+1. `open_features`: without filter and order the ids are a range, and nothing is read.
+2. Otherwise a mask (`masks.py`) and, where there is an order, a sorted vector (`order.py`) give the ids. A run whose rows do not stand in
+   natural order, and orders by label or by several columns, take one statement with joins.
 3. A page is one lookup in `feature` and one in each other table that a shown column needs.
 """
 
@@ -12,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tui.data.compose import Names, Statement
-from tui.data.engine import Data, Job, Row, fetch, vector
+from tui.data.compose import Names, Statement, used
+from tui.data.engine import Data, Job, Meter, Row, fetch, vector
 from tui.data.features import BASE, PER_LANGUAGE, SAME, FeatureComposer, FeatureView, feature_key
+from tui.data.masks import Masks
+from tui.data.order import can_order, ordered_ids, selected_ids
 from tui.data.runs import RunInfo
 
 if TYPE_CHECKING:
@@ -85,60 +88,30 @@ class FeatureSource:
 
 
 def open_features(data: Data, info: RunInfo, view: FeatureView) -> Job[FeatureSource]:
-    """Filter and order a view; the job gives its source."""
-    composer = FeatureComposer(view, info.languages, info.scores)
-    full = composer.full()
+    """Filter and order a view; the job gives its source, and its meter says how far it is."""
+    full = FeatureComposer(view, info.languages, info.scores).full()
     natural = not view.order or view.order in ((("layer", False),), (("layer", False), ("feature", False)))
-    if natural and view.filter is None and info.is_range:
-        ids = range(info.first, info.first + info.total)
-        return data.job(lambda _cursor: FeatureSource(data, view, info, ids, full), "features")
-    if view.filter is None and info.is_range and len(view.order) == 1 and _is_of_other_table(info, view.order[0][0]):
-        return data.job(lambda cursor: FeatureSource(data, view, info, _ordered_elsewhere(cursor, view, info), full), "features")
-    id_type = "integer" if info.first + info.total < 2**31 else "bigint"
-    statement = FeatureComposer(view, info.languages, info.scores).ids(id_type, is_range=info.is_range)
+    meter = Meter()
 
     def work(cursor: "duckdb.DuckDBPyConnection") -> FeatureSource:
-        ids = vector(cursor, statement)
-        if info.is_range and not view.order:
-            ids.sort()
-        return FeatureSource(data, view, info, ids, full)
+        if info.is_range and (natural or can_order(info, view)):
+            return FeatureSource(data, view, info, _ids(cursor, view, info, meter, natural=natural), full)
+        id_type = "integer" if info.first + info.total < 2**31 else "bigint"
+        return FeatureSource(data, view, info, vector(cursor, FeatureComposer(view, info.languages, info.scores).ids(id_type)), full)
 
-    return data.job(work, "features")
-
-
-def _is_of_other_table(info: RunInfo, column: str) -> bool:
-    """Say whether a column is one of feature_language or feature_score."""
-    name, _, rest = column.partition(".")
-    if SAME.get(column, column) in BASE or column in ("label", "effect", "star"):
-        return False
-    return (name in PER_LANGUAGE and rest in info.languages) or any(score.score == name for score in info.scores)
+    return data.job(work, "features", meter, roomy=True)
 
 
-def _ordered_elsewhere(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo) -> "np.ndarray[Any, Any]":
-    """Order by a column of another table there, without a join, and count row ids from layer and feature.
-
-    Rows stand in natural order, so a row id is its layer's first one plus the feature's distance from the layer's first feature. Features
-    that the other table does not have come last.
-    """
-    import numpy as np
-
-    column, down = view.order[0]
-    name, _, rest = column.partition(".")
-    if name in PER_LANGUAGE and rest in info.languages:
-        statement = _language(view, None, name, rest)
-    else:
-        statement = _score(view, info, None, column)
-    text = f"select layer, feature from ({statement.sql}) t(layer, feature, value)"
-    text += f" order by value {'desc' if down else 'asc'} nulls last, layer, feature"
-    found = cursor.execute(text, dict(statement.parameters)).fetchnumpy()
-    width = max(info.layers) + 1
-    base = np.zeros(width, np.int64)
-    for layer, (low, first) in info.layers.items():
-        base[layer] = low - first
-    ids = (base[found["layer"]] + found["feature"]).astype(np.int32 if info.first + info.total < 2**31 else np.int64)
-    missing = np.ones(info.total, bool)
-    missing[ids - info.first] = False
-    return np.concatenate([ids, (missing.nonzero()[0] + info.first).astype(ids.dtype)])
+def _ids(
+    cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, meter: Meter, *, natural: bool
+) -> "np.ndarray[Any, Any] | range":
+    """Return the row ids of a view whose run stands in natural order."""
+    masks = Masks(cursor, view, info, meter)
+    meter.total = (masks.steps(view.filter) if view.filter else 0) + (0 if natural else len(masks.chunks))
+    mask = masks.of(view.filter) if view.filter else None
+    if not natural:
+        return ordered_ids(cursor, view, info, mask, meter)
+    return range(info.first, info.first + info.total) if mask is None else selected_ids(info, mask)
 
 
 Lookup = dict[int, Any]
@@ -221,14 +194,7 @@ def _score(view: FeatureView, info: RunInfo, keys: set[tuple[int, int]] | None, 
         f"select {alias}.layer, {alias}.feature, {expression} from feature_score {alias} where {alias}.run_id = {composer.run}"
         f" and {alias}.score = {a} and {alias}.parameter_set = {b} and {alias}.languages = {c} and {_these(names, keys, alias)}"
     )
-    used = {name: value for name, value in names.values.items() if _is_used(text, name)}
-    return Statement("scores", text, used)
-
-
-def _is_used(text: str, name: str) -> bool:
-    import re
-
-    return re.search(rf"\${re.escape(name)}\b", text) is not None
+    return Statement("scores", text, used(text, names.values))
 
 
 def _labels(view: FeatureView, keys: set[tuple[int, int]]) -> Statement:

@@ -44,8 +44,10 @@ class RunInfo:
     total: int
     is_range: bool
     """Whether the run's rows stand one after another in their natural order."""
-    layers: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    """Layer -> (its first row id, its first feature), where `is_range`."""
+    layers: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Layer -> (its first row id, its first feature, its number of features), where `is_range`."""
+    has_terms: bool = False
+    """Whether the run's promoted tokens have a vocabulary, so that they are found without being read."""
 
 
 def read_runs(cursor: "duckdb.DuckDBPyConnection") -> list[Run]:
@@ -59,6 +61,8 @@ def read_runs(cursor: "duckdb.DuckDBPyConnection") -> list[Run]:
 
 def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: str | None) -> RunInfo:
     """Read what a run has: languages, scores, and where its rows lie."""
+    import duckdb
+
     bound = {"run": run_id}
     first, last, total = cursor.execute("select min(rowid), max(rowid), count(*) from feature where run_id = $run", bound).fetchall()[0]
     languages = [
@@ -75,6 +79,10 @@ def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: s
         "select distinct score, parameter_set, languages from feature_score where run_id = $run order by all", bound
     ).fetchall()
     layers = _layers(cursor, run_id) if total and last - first + 1 == total else {}
+    try:
+        terms = cursor.execute("select 1 from term where run_id = $run limit 1", bound).fetchall()
+    except duckdb.CatalogException:
+        terms = []  # published by an older version
     return RunInfo(
         run_id,
         transcoder_set,
@@ -84,10 +92,11 @@ def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: s
         total,
         bool(layers),
         layers,
+        bool(terms),
     )
 
 
-def _layers(cursor: "duckdb.DuckDBPyConnection", run_id: str) -> dict[int, tuple[int, int]]:
+def _layers(cursor: "duckdb.DuckDBPyConnection", run_id: str) -> dict[int, tuple[int, int, int]]:
     """Return where each layer begins, nothing unless rows stand in the order of layer and feature, judged by each layer's ends."""
     rows = cursor.execute(
         "select layer, min(rowid), max(rowid), count(*), min(feature), max(feature),"
@@ -97,4 +106,4 @@ def _layers(cursor: "duckdb.DuckDBPyConnection", run_id: str) -> dict[int, tuple
     ).fetchall()
     ends = [(low, high) for _, low, high, *_ in rows]
     in_order = all(high - low + 1 == n == last - first + 1 and edges for _, low, high, n, first, last, edges in rows)
-    return {layer: (low, first) for layer, low, _, _, first, *_ in rows} if in_order and ends == sorted(ends) else {}
+    return {layer: (low, first, n) for layer, low, _, n, first, *_ in rows} if in_order and ends == sorted(ends) else {}

@@ -19,6 +19,7 @@ from textual.worker import Worker
 from atlas.errors import AtlasError
 from tui.actions import SCREENS, actions_of, by_id
 from tui.data import Cancelled, Job, Statement
+from tui.data.runs import RunInfo
 from tui.session import Session
 from tui.widgets.frame import StatusLine, TabLine
 from tui.widgets.line_view import LineView
@@ -137,11 +138,15 @@ class AtlasScreen(Screen[None]):
     async def get(self, job: Job[T]) -> T:
         """Wait for a job, showing that it runs."""
         status = self.status
-        status.work(job.what or "reading")
+        status.work(job.what or "reading", job.meter)
         try:
             return await job.result()
         finally:
             status.work("")
+
+    async def info(self) -> RunInfo | None:
+        """Return what the features table must know of the chosen run, None where the atlas has no run."""
+        return self.session.info or await self.get(self.session.read_info())
 
     async def load(self) -> None:
         """Read and show; overridden by every screen."""

@@ -65,7 +65,7 @@ class FeaturesScreen(AtlasScreen):
     async def load(self) -> None:
         """Filter and order; pages come as they are drawn."""
         session = self.session
-        info = session.info
+        info = await self.info()
         if info is None or not info.total:
             self.table.fill([], (), message="This atlas has no features yet: `atlas ingest` measures them, `atlas publish` shows them.")
             self.status.say("no features")

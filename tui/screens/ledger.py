@@ -80,6 +80,7 @@ class LedgerScreen(AtlasScreen):
         """Ask a part's question for the chosen run."""
         from queries.loader import question
 
+        await self.info()
         parameters = part.parameters(self.session)
         if any(parameter.name == "run" for parameter in question(part.question).parameters):
             parameters.setdefault("run", self.session.run_id)

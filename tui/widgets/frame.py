@@ -14,6 +14,7 @@ from textual.widget import Widget
 
 from tui.actions import SCREENS, SHORT
 from tui.columns import Part
+from tui.data.engine import Meter
 from tui.text import fit, safe, width
 from tui.widgets.styles import CLASSES, CSS, styled
 
@@ -76,6 +77,7 @@ class StatusLine(Widget):
         self.text = ""
         self.style_name = ""
         self.busy = ""
+        self.meter: Meter | None = None
         self.since = 0.0
 
     def say(self, text: str, style: str = "") -> None:
@@ -83,11 +85,11 @@ class StatusLine(Widget):
         self.text, self.style_name = safe(text), style
         self.refresh()
 
-    def work(self, what: str) -> None:
-        """Show that something is running; an empty text ends it."""
+    def work(self, what: str, meter: Meter | None = None) -> None:
+        """Show that something is running, and how far it is; an empty text ends it."""
         if what and not self.busy:
             self.since = time.monotonic()
-        self.busy = what
+        self.busy, self.meter = what, meter
         self.refresh()
 
     def on_mount(self) -> None:
@@ -99,7 +101,9 @@ class StatusLine(Widget):
         right = ""
         waited = time.monotonic() - self.since
         if self.busy and waited >= 0.15:
-            right = f" {SPINNER[int(waited * 10) % len(SPINNER)]} {safe(self.busy)} {waited:.1f} s · esc stops "
+            share = None if self.meter is None else self.meter.share
+            done = "" if share is None else f" {share:.0%}"
+            right = f" {SPINNER[int(waited * 10) % len(SPINNER)]} {safe(self.busy)}{done} {waited:.1f} s · esc stops "
         room = self.size.width - width(right)
         parts: list[Part] = [(fit(" " + self.text, max(0, room)), self.style_name), (right, "accent")]
         base = self.rich_style

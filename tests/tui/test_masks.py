@@ -1,0 +1,146 @@
+"""Filters and orders without joins give what the joined statement gives; searches find phrases, in any script."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atlas import filters
+from tui.data import masks
+from tui.data.order import LAST, code
+from tui.data.pages import FeatureSource, open_features
+from tui.session import Session
+
+COLUMNS = ("layer", "feature", "max", "density", "rate.en", "lape", "label", "effect", "promotes")
+FILTERS = (
+    "",
+    "layer>=1",
+    "layer in (0, 2) and feature<20",
+    "rate.en>0.2 and rate.fr>0.2",
+    "rate.en>0.2 or not rate.fr>0.2",
+    "not (rate.en>0.2 and layer=1)",
+    "layer=1 and (lape<0.5 or lape.flag=1)",
+    "lape is null",
+    "lape is not null and active.fr>=2",
+    "lape != 0.25",
+    "mean.fr>0.5 and max>1 and dead",
+    "alive and label is null",
+    'label~"e"',
+    'label!~"e" and labelled',
+    "label is not null or effect>0",
+    "effect is null and layer=0",
+    "effect<0 or starred or noted",
+    'promotes~"o"',
+    'promotes!~"o" and layer<2',
+    'suppresses~"c" and promotes~"h"',
+    "hot",
+    "HOT",
+    "opposite of",
+    "no such words anywhere",
+    'text~"the opposite" and layer=1',
+    'text!~"hot" and layer=1',
+)
+ORDERS = (
+    (),
+    (("max", True),),
+    (("max", False),),
+    (("active", True),),
+    (("feature", True),),
+    (("layer", True),),
+    (("rate.fr", False),),
+    (("lape", True),),
+    (("lape.flag", False),),
+    (("effect", False),),
+    (("label", True),),
+    (("promotes", False),),
+    (("promotes", True),),
+    (("suppresses", True),),
+)
+
+
+@pytest.fixture(scope="module")
+def session(published: Path) -> Iterator[Session]:
+    """The synthetic atlas with words of people that are newer than the file."""
+    found = Session.open(published)
+    found.read_info().wait()
+    yield found
+    found.data.close()
+
+
+def opened(session: Session, text: str, order: tuple[tuple[str, bool], ...], *, own: bool = False) -> FeatureSource:
+    """Open a view."""
+    assert session.info is not None
+    view = session.view(COLUMNS, filter=filters.parse(text), order=order)
+    if own:
+        view.keys["starred"] = (1, 3, (1 << 32) + 5, (99 << 32) + 1)  # type: ignore[index]
+        view.labels[2] = "new and shiny"  # type: ignore[index]
+        view.labels[(99 << 32) + 7] = "of another run"  # type: ignore[index]
+    return open_features(session.data, session.info, view).wait()
+
+
+def rows_of(session: Session, source: FeatureSource) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Return (layer, feature) of the source and of the statement that people read."""
+    pages = [row[1:3] for first in range(0, source.count, 50) for row in source.load(first, min(source.count, first + 50)).wait()]
+    return pages, [row[:2] for row in session.data.fetch(source.statement).wait()]
+
+
+@pytest.mark.parametrize("text", FILTERS)
+def test_a_filter_gives_what_its_statement_gives(session: Session, text: str) -> None:
+    found, expected = rows_of(session, opened(session, text, ()))
+    assert found == expected
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("text", ["", "layer>=1 and rate.en>0.1", "hot"])
+def test_an_order_gives_what_its_statement_gives(session: Session, text: str, order: tuple[tuple[str, bool], ...]) -> None:
+    found, expected = rows_of(session, opened(session, text, order))
+    assert found == expected
+
+
+@pytest.mark.parametrize("text", ["starred", 'label~"shiny"', "labelled and not starred", 'label!~"shiny" and layer=0', "shiny"])
+def test_words_newer_than_the_file_are_filtered_too(session: Session, text: str) -> None:
+    found, expected = rows_of(session, opened(session, text, (("label", True),), own=True))
+    assert found == expected
+    assert found or "not" in text
+
+
+def test_layers_are_looked_at_in_groups(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [rows_of(session, opened(session, text, ORDERS[1]))[0] for text in FILTERS]
+    monkeypatch.setattr(masks, "CHUNK", 10)
+    assert session.info is not None
+    assert len(masks.chunks(session.info)) == 3
+    assert [rows_of(session, opened(session, text, ORDERS[1]))[0] for text in FILTERS] == whole
+
+
+def test_an_atlas_without_a_vocabulary_is_searched_all_the_same(session: Session) -> None:
+    from dataclasses import replace
+
+    assert session.info is not None
+    assert session.info.has_terms
+    older = replace(session.info, has_terms=False)
+    for text in ("hot", 'promotes~"o"'):
+        view = session.view(COLUMNS, filter=filters.parse(text))
+        ids = [list(open_features(session.data, info, view).wait().ids) for info in (session.info, older)]
+        assert ids[0] == ids[1]
+
+
+def test_the_meter_ends_full(session: Session) -> None:
+    assert session.info is not None
+    for text in FILTERS:
+        job = open_features(session.data, session.info, session.view(COLUMNS, filter=filters.parse(text), order=(("max", True),)))
+        job.wait()
+        assert job.meter.share == 1.0, text
+
+
+def test_codes_order_as_values_do() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0, 10, 200), [0.0, -0.0, np.inf, -np.inf, 1e-40, -1e-40, 3e38]]).astype(np.float32)
+    for down in (False, True):
+        codes = code(values, down=down)
+        by_code = values[np.argsort(codes, kind="stable")]
+        by_value = np.sort(values)[:: -1 if down else 1]
+        assert (by_code == by_value).all()
+        assert codes.max() < LAST
+    whole = np.array([0, 1, 16_777_217, 16_777_216, 2**32, 2**40])
+    assert list(np.argsort(code(whole, down=True), kind="stable")) == [4, 5, 2, 3, 1, 0]
