@@ -671,7 +671,7 @@ create table feature_correctness (
     n_concepts     integer not null,
     auc            double not null
 );
-comment on table feature_correctness is 'one row per feature that is active on two prompts or more of a behaviour and language: how well it separates right from wrong answers; made at publish; key (run_id, behaviour, language, layer, feature)';
+comment on table feature_correctness is 'one row per feature that is active on a prompt of a behaviour and language: how well it separates right from wrong answers; made at publish; key (run_id, behaviour, language, layer, feature)';
 comment on column feature_correctness.run_id is 'run';
 comment on column feature_correctness.behaviour is 'behaviour; null is all';
 comment on column feature_correctness.language is 'language; null is all';

@@ -559,10 +559,10 @@ class FeatureContrast(Row, table=True):
 
 
 class FeatureCorrectness(Row, table=True):
-    """One row per feature active on two prompts or more of a behaviour and language: right against wrong answers, made at publish."""
+    """One row per feature active on a prompt of a behaviour and language: right against wrong answers, made at publish."""
 
     __table_args__ = {
-        "comment": "one row per feature that is active on two prompts or more of a behaviour and language: how well it separates "
+        "comment": "one row per feature that is active on a prompt of a behaviour and language: how well it separates "
         "right from wrong answers; made at publish; key (run_id, behaviour, language, layer, feature)"
     }
     run_id: str = column("varchar", "run", key=True)

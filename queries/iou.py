@@ -44,10 +44,14 @@ def iou_matrix(present: sparse.csr_matrix) -> Floats:
     frequent = np.diff(binary.indptr) > n_prompts / 20
     head = binary[frequent].toarray()
     tail = binary[~frequent]
-    common = np.asarray((tail.T @ tail).todense(), dtype=np.float64) + (head.T @ head)
-    size = common.diagonal()
-    union = size[:, None] + size[None, :] - common
-    return np.where(union > 0, common / np.maximum(union, 1), np.nan)
+    common = (tail.T @ tail).toarray()  # (P, P) float32: counts, exact
+    common += head.T @ head
+    size = common.diagonal().copy()
+    union = size[:, None] + size[None, :]
+    union -= common
+    iou = np.full(common.shape, np.nan)
+    np.divide(common, union, out=iou, where=union > 0, dtype=np.float64)
+    return iou
 
 
 @dataclass(frozen=True)

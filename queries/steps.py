@@ -51,6 +51,18 @@ def _bridges(con: duckdb.DuckDBPyConnection) -> None:
     write_bridges(con)
 
 
+def _counts(con: duckdb.DuckDBPyConnection) -> None:
+    from queries.aggregates import write_counts
+
+    write_counts(con)
+
+
+def _verdicts(con: duckdb.DuckDBPyConnection) -> None:
+    from queries.aggregates import write_verdicts
+
+    write_verdicts(con)
+
+
 def _claims(con: duckdb.DuckDBPyConnection) -> None:
     from queries.claims import check, write_claims
 
@@ -68,10 +80,12 @@ def build_steps() -> Sequence[BuildStep]:
         BuildStep("feature_term", _statement("feature_term")),
         BuildStep("feature_language", _statement("feature_language")),
         BuildStep("feature_role", _statement("feature_role")),
+        BuildStep("raw_counts", _counts),
         BuildStep("feature_score", _feature_scores),
         BuildStep("layer_score", _layer_scores),
         BuildStep("effect", _effects),
         BuildStep("bridge", _bridges),
+        BuildStep("verdicts", _verdicts),
         BuildStep("claim", _claims),
     )
 

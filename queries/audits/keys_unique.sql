@@ -29,6 +29,41 @@ from feature_score
 group by run_id, layer, feature, score, parameter_set, languages
 having count(*) > 1
 union all
+select 'feature_behaviour' as table_name, concat_ws(' ', run_id, layer, feature, behaviour, language, role) as key, count(*) as n
+from feature_behaviour
+group by run_id, layer, feature, behaviour, language, role
+having count(*) > 1
+union all
+select 'feature_cluster' as table_name, concat_ws(' ', run_id, layer, feature, language) as key, count(*) as n
+from feature_cluster
+group by run_id, layer, feature, language
+having count(*) > 1
+union all
+select 'feature_template' as table_name, concat_ws(' ', run_id, layer, feature, language_a, language_b) as key, count(*) as n
+from feature_template
+group by run_id, layer, feature, language_a, language_b
+having count(*) > 1
+union all
+select 'feature_contrast' as table_name, concat_ws(' ', run_id, behaviour, language, variant, other_variant, layer, feature) as key, count(*) as n
+from feature_contrast
+group by run_id, behaviour, language, variant, other_variant, layer, feature
+having count(*) > 1
+union all
+select 'feature_correctness' as table_name, concat_ws(' ', run_id, behaviour, language, layer, feature) as key, count(*) as n
+from feature_correctness
+group by run_id, behaviour, language, layer, feature
+having count(*) > 1
+union all
+select 'shared_count' as table_name, concat_ws(' ', run_id, layer, language_a, language_b, n_active_a, n_active_b) as key, count(*) as n
+from shared_count
+group by run_id, layer, language_a, language_b, n_active_a, n_active_b
+having count(*) > 1
+union all
+select 'feature_verdict' as table_name, concat_ws(' ', run_id, parameter_set, language_a, language_b, layer, feature) as key, count(*) as n
+from feature_verdict
+group by run_id, parameter_set, language_a, language_b, layer, feature
+having count(*) > 1
+union all
 select 'histogram' as table_name, concat_ws(' ', run_id, layer, feature, bin) as key, count(*) as n
 from histogram
 group by run_id, layer, feature, bin

@@ -23,71 +23,22 @@
 --   n_both | bigint | pairs | pairs with the feature on both sides
 --   share | double | share | n_only_here / n_pairs
 --   n_concepts | bigint | concepts | concepts among the former
-with sides as (
-    select x.pair, a.behaviour, a.concept, a.variant, b.variant as other_variant, a.prompt, b.prompt as other_prompt
-    from prompt_pair x
-    join prompt a on a.run_id = x.run_id and a.prompt = x.prompt_a
-    join prompt b on b.run_id = x.run_id and b.prompt = x.prompt_b
-    where x.run_id = $run and x.kind = 'minimal' and ($language is null or a.language = $language)
-    union all
-    select x.pair, b.behaviour, b.concept, b.variant, a.variant as other_variant, b.prompt, a.prompt as other_prompt
-    from prompt_pair x
-    join prompt a on a.run_id = x.run_id and a.prompt = x.prompt_a
-    join prompt b on b.run_id = x.run_id and b.prompt = x.prompt_b
-    where x.run_id = $run and x.kind = 'minimal' and ($language is null or a.language = $language)
-),
-size as (
-    select behaviour, variant, other_variant, count(*) as n_pairs
-    from sides
-    group by behaviour, variant, other_variant
-),
-sink as (
-    select item as prompt, position
-    from token
-    where run_id = $run and source = 'prompt' and role = 'sink'
-),
-active as (
-    select distinct a.prompt, a.layer, a.feature
-    from activation_by_prompt a
-    anti join sink using (prompt, position)
-    where a.run_id = $run and ($layer is null or a.layer = $layer)
-),
-here as (
-    select s.*, a.layer, a.feature, o.prompt is not null as in_other
-    from sides s
-    join active a on a.prompt = s.prompt
-    left join active o on o.prompt = s.other_prompt and o.layer = a.layer and o.feature = a.feature
-),
-counted as (
-    select
-        behaviour,
-        variant,
-        other_variant,
-        layer,
-        feature,
-        count(*) filter (where not in_other) as n_only_here,
-        count(*) filter (where in_other) as n_both,
-        count(distinct concept) filter (where not in_other) as n_concepts
-    from here
-    group by behaviour, variant, other_variant, layer, feature
-)
 select
-    c.behaviour,
-    c.variant,
-    c.other_variant,
-    c.layer,
-    c.feature,
-    'L' || c.layer || '_F' || c.feature as name,
-    s.n_pairs,
-    c.n_only_here,
-    c.n_both,
-    c.n_only_here / s.n_pairs as share,
-    c.n_concepts
-from counted c
-join size s
-    on s.behaviour = c.behaviour
-    and s.variant is not distinct from c.variant
-    and s.other_variant is not distinct from c.other_variant
-where c.n_only_here / s.n_pairs >= $least
-order by share desc, c.behaviour, c.variant, c.layer, c.feature
+    behaviour,
+    variant,
+    other_variant,
+    layer,
+    feature,
+    'L' || layer || '_F' || feature as name,
+    n_pairs::bigint as n_pairs,
+    n_only_here::bigint as n_only_here,
+    n_both::bigint as n_both,
+    n_only_here / n_pairs as share,
+    n_concepts::bigint as n_concepts
+from feature_contrast
+where run_id = $run
+    and language is not distinct from $language
+    and ($layer is null or layer = $layer)
+    and n_only_here / n_pairs >= $least
+order by share desc, behaviour, variant, layer, feature
 limit $top;

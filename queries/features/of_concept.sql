@@ -3,7 +3,7 @@
 -- Rate over the concept's prompts against the rate over the rest of its behaviour, both with half a prompt added. Without a concept: the first.
 -- decides: what to patch or swap to change the concept
 -- grain: one row per feature
--- main: activation
+-- main: feature_behaviour
 -- key: layer, feature
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
@@ -31,37 +31,47 @@ with chosen as (
     limit 1
 ),
 asked as (
-    select p.prompt, p.concept = c.concept as inside
+    select p.prompt
+    from prompt p
+    join chosen c on c.behaviour = p.behaviour and c.concept = p.concept
+    where p.run_id = $run and ($language is null or p.language = $language)
+),
+size as (
+    select count(*) filter (where p.concept = c.concept) as n_in, count(*) filter (where p.concept <> c.concept) as n_out
     from prompt p
     join chosen c using (behaviour)
     where p.run_id = $run and ($language is null or p.language = $language)
 ),
-size as (
-    select count(*) filter (where inside) as n_in, count(*) filter (where not inside) as n_out
-    from asked
-),
-place as (
-    select item as prompt, position
-    from token
-    where run_id = $run and source = 'prompt' and role <> 'sink' and ($role is null or role::varchar = $role)
-),
 active as (
     select a.layer, a.feature, a.prompt, max(a.activation) as activation
-    from activation a
-    semi join place using (prompt, position)
-    where a.run_id = $run and ($layer is null or a.layer = $layer)
+    from activation_by_prompt a
+    join asked using (prompt)
+    left join token t on t.run_id = a.run_id and t.source = 'prompt' and t.item = a.prompt and t.position = a.position
+    where a.run_id = $run
+        and ($layer is null or a.layer = $layer)
+        and coalesce(t.role::varchar, 'other') <> 'sink'
+        and ($role is null or t.role::varchar = $role)
     group by a.layer, a.feature, a.prompt
 ),
+inside as (
+    select layer, feature, count(*) as n_in, avg(activation::double) as mean_in
+    from active
+    group by layer, feature
+),
+everywhere as (
+    select layer, feature, sum(n_prompts_active)::bigint as n
+    from feature_behaviour
+    where run_id = $run
+        and behaviour = (select behaviour from chosen)
+        and role::varchar is not distinct from $role
+        and ($language is null or language = $language)
+        and ($layer is null or layer = $layer)
+    group by layer, feature
+),
 counted as (
-    select
-        a.layer,
-        a.feature,
-        count(*) filter (where p.inside) as n_in,
-        count(*) filter (where not p.inside) as n_out,
-        avg(a.activation::double) filter (where p.inside) as mean_in
-    from active a
-    join asked p using (prompt)
-    group by a.layer, a.feature
+    select i.layer, i.feature, i.n_in, e.n - i.n_in as n_out, i.mean_in
+    from inside i
+    join everywhere e using (layer, feature)
 )
 select
     (select concept from chosen) as concept,
@@ -76,6 +86,5 @@ select
     c.mean_in
 from counted c
 cross join size s
-where c.n_in > 0
 order by log_odds desc, c.layer, c.feature
 limit $top;

@@ -2,7 +2,7 @@
 --
 -- decides: which features are machinery of the model and not of one task
 -- grain: one row per feature
--- main: activation
+-- main: feature_behaviour
 -- key: layer, feature
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
@@ -17,10 +17,11 @@
 --   behaviours | varchar[] | - | their names
 --   rates | double[] | share | share of each one's prompts
 --   lowest_rate | double | share | smallest of these
-with sink as (
-    select item as prompt, position
-    from token
-    where run_id = $run and source = 'prompt' and role = 'sink'
+with counted as (
+    select layer, feature, behaviour, sum(n_prompts_active) as n_active
+    from feature_behaviour
+    where run_id = $run and role is null and ($layer is null or layer = $layer)
+    group by layer, feature, behaviour
 ),
 size as (
     select behaviour, count(*) as n_prompts
@@ -28,18 +29,11 @@ size as (
     where run_id = $run
     group by behaviour
 ),
-active as (
-    select distinct a.layer, a.feature, a.prompt
-    from activation a
-    anti join sink using (prompt, position)
-    where a.run_id = $run and ($layer is null or a.layer = $layer)
-),
 rates as (
-    select a.layer, a.feature, p.behaviour, count(*) / any_value(s.n_prompts) as rate
-    from active a
-    join prompt p on p.run_id = $run and p.prompt = a.prompt
+    select c.layer, c.feature, c.behaviour, c.n_active / s.n_prompts as rate
+    from counted c
     join size s using (behaviour)
-    group by a.layer, a.feature, p.behaviour
+    where c.n_active / s.n_prompts >= $rate
 )
 select
     layer,
@@ -50,7 +44,6 @@ select
     list(rate order by behaviour) as rates,
     min(rate) as lowest_rate
 from rates
-where rate >= $rate
 group by layer, feature
 having count(*) >= 2
 order by n_behaviours desc, lowest_rate desc, layer, feature

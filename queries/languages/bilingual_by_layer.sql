@@ -2,7 +2,7 @@
 --
 -- decides: which layers to ingest, to patch, or to leave out
 -- grain: one row per layer and score
--- main: feature_score
+-- main: score_summary
 -- key: layer, score
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
@@ -19,14 +19,14 @@
 select
     layer,
     score,
-    count(*) as n_features,
-    count(*) filter (where flag) as n_bilingual,
-    count(*) filter (where flag) / count(*) as share,
-    avg(value) as mean_value
-from feature_score
+    sum(n_judged)::bigint as n_features,
+    sum(n_yes)::bigint as n_bilingual,
+    sum(n_yes) / sum(n_judged) as share,
+    sum(mean_value * n_judged) / sum(n_judged) as mean_value
+from score_summary
 where run_id = $run
     and parameter_set = $parameter_set
-    and flag is not null
+    and n_judged > 0
     and score in ('language_profile', 'bilingual_rate', 'lape', 'shared_k', 'translation_lift', 'bridge', 'causal_bridge')
     and (
         languages = least($language_a, $language_b) || '+' || greatest($language_a, $language_b)

@@ -18,24 +18,47 @@
 --   n_b | bigint | features | features at the rate in the second language
 --   n_both | bigint | features | in both
 --   iou | double | share | n_both / features at the rate in either
-with rates as (
+with frequent as (
+    select layer, feature, role, language
+    from feature_role
+    where run_id = $run
+        and language in ($language_a, $language_b)
+        and role not in ('sink', 'padding')
+        and n_active >= $rate * n_tokens
+),
+rates as (
     select
         layer,
         feature,
         role,
-        coalesce(max(n_active / n_tokens) filter (where language = $language_a), 0) >= $rate as in_a,
-        coalesce(max(n_active / n_tokens) filter (where language = $language_b), 0) >= $rate as in_b
+        bool_or(language = $language_a) as in_a,
+        bool_or(language = $language_b) as in_b
+    from frequent
+    group by layer, feature, role
+),
+counted as (
+    select
+        layer,
+        role,
+        count(*) filter (where in_a) as n_a,
+        count(*) filter (where in_b) as n_b,
+        count(*) filter (where in_a and in_b) as n_both,
+        count(*) as n_either
+    from rates
+    group by layer, role
+),
+place as (
+    select distinct layer, role
     from feature_role
     where run_id = $run and language in ($language_a, $language_b) and role not in ('sink', 'padding')
-    group by layer, feature, role
 )
 select
-    layer,
-    role::varchar as role,
-    count(*) filter (where in_a) as n_a,
-    count(*) filter (where in_b) as n_b,
-    count(*) filter (where in_a and in_b) as n_both,
-    count(*) filter (where in_a and in_b) / nullif(count(*) filter (where in_a or in_b), 0) as iou
-from rates
-group by layer, role
-order by layer, role;
+    p.layer,
+    p.role::varchar as role,
+    coalesce(c.n_a, 0) as n_a,
+    coalesce(c.n_b, 0) as n_b,
+    coalesce(c.n_both, 0) as n_both,
+    c.n_both / c.n_either as iou
+from place p
+left join counted c using (layer, role)
+order by p.layer, p.role::varchar;

@@ -4,7 +4,7 @@
 -- `leaning` or more in both, the rest is insufficient. Layer -1 stands for all layers.
 -- decides: whether a layer is worth a bilingual analysis at all
 -- grain: one row per layer and profile
--- main: feature_language
+-- main: shared_count
 -- key: layer, profile
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
@@ -17,15 +17,16 @@
 --   profile | varchar | - | leans to a language, balanced or insufficient
 --   n_features | bigint | features | features with that profile, active in either language
 --   share | double | share | of the layer's features that are active in either language
-with counts as (
+with counted as (
     select
         layer,
-        feature,
-        sum(n_prompts_active) filter (where language = $language_a) as active_a,
-        sum(n_prompts_active) filter (where language = $language_b) as active_b
-    from feature_language
-    where run_id = $run and language in ($language_a, $language_b)
-    group by layer, feature
+        if($language_a < $language_b, n_active_a, n_active_b) as active_a,
+        if($language_a < $language_b, n_active_b, n_active_a) as active_b,
+        n_features
+    from shared_count
+    where run_id = $run
+        and language_a = least($language_a, $language_b)
+        and language_b = greatest($language_a, $language_b)
 ),
 profiled as (
     select
@@ -35,12 +36,12 @@ profiled as (
             when active_a >= $leaning and active_b <= $other then $language_a || '_leaning'
             when active_b >= $leaning and active_a <= $other then $language_b || '_leaning'
             else 'insufficient'
-        end as profile
-    from counts
-    where active_a + active_b > 0
+        end as profile,
+        n_features
+    from counted
 ),
 grouped as (
-    select coalesce(layer, -1)::smallint as layer, profile, count(*) as n_features
+    select coalesce(layer, -1)::smallint as layer, profile, sum(n_features)::bigint as n_features
     from profiled
     group by grouping sets ((layer, profile), (profile))
 )

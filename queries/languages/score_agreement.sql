@@ -3,7 +3,7 @@
 -- Over features that both scores judged. Kappa is agreement beyond what the two shares of yes give by chance.
 -- decides: whether a result depends on the score that was chosen
 -- grain: one row per pair of scores
--- main: feature_score
+-- main: feature_verdict
 -- key: score_a, score_b
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
@@ -19,28 +19,38 @@
 --   n_both | bigint | features | yes by both
 --   jaccard | double | share | n_both / yes by either; null where none says yes
 --   kappa | double | - | Cohen's kappa; null where either score gives one answer only
-with judged as (
-    select layer, feature, score, flag::integer as yes
-    from feature_score
+with patterns as (
+    select yes_profile, yes_rate, yes_lape, yes_shared_k, yes_lift, yes_bridge, yes_causal_bridge, count(*) as n
+    from feature_verdict
     where run_id = $run
         and parameter_set = $parameter_set
-        and flag is not null
-        and score in ('language_profile', 'bilingual_rate', 'lape', 'shared_k', 'translation_lift', 'bridge', 'causal_bridge')
-        and (
-            languages = least($language_a, $language_b) || '+' || greatest($language_a, $language_b)
-            or score in ('lape', 'shared_k')
-        )
+        and language_a = least($language_a, $language_b)
+        and language_b = greatest($language_a, $language_b)
+    group by all
+),
+judged as (
+    select
+        row_number() over () as pattern,
+        n,
+        unnest([
+            'language_profile', 'bilingual_rate', 'lape', 'shared_k', 'translation_lift', 'bridge', 'causal_bridge'
+        ]) as score,
+        unnest([
+            yes_profile, yes_rate, yes_lape, yes_shared_k, yes_lift, yes_bridge, yes_causal_bridge
+        ])::integer as yes
+    from patterns
 ),
 paired as (
     select
         a.score as score_a,
         b.score as score_b,
-        count(*) as n_features,
-        sum(a.yes)::bigint as n_a,
-        sum(b.yes)::bigint as n_b,
-        sum(a.yes * b.yes)::bigint as n_both
+        sum(a.n)::bigint as n_features,
+        sum(a.n * a.yes)::bigint as n_a,
+        sum(a.n * b.yes)::bigint as n_b,
+        sum(a.n * a.yes * b.yes)::bigint as n_both
     from judged a
-    join judged b on b.layer = a.layer and b.feature = a.feature and a.score < b.score
+    join judged b on b.pattern = a.pattern and a.score < b.score
+    where a.yes is not null and b.yes is not null
     group by a.score, b.score
 ),
 chance as (

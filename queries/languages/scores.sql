@@ -4,7 +4,7 @@
 -- (table feature_score). Features without support are not scored.
 -- decides: which score a claim of bilinguality rests on, and whether another one would overturn it
 -- grain: one row per scored feature
--- main: feature_score
+-- main: feature_verdict
 -- key: layer, feature
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
@@ -31,40 +31,6 @@
 --   bridge | double | logits | less negative of the two mean ablation effects
 --   causal_bridge_q | double | - | q-value that the effect beyond matched controls is below 0 in both languages
 --   n_yes | bigint | scores | scores out of profile, rate, LAPE, shared_k, lift and causal bridge that say bilingual
-with scored as (
-    select layer, feature, score, languages, value, flag, p_value, q_value
-    from feature_score
-    where run_id = $run
-        and parameter_set = $parameter_set
-        and ($layer is null or layer = $layer)
-        and (
-            languages in (least($language_a, $language_b) || '+' || greatest($language_a, $language_b), $language_a, $language_b)
-            or score in ('lape', 'shared_k')
-        )
-),
-wide as (
-    select
-        layer,
-        feature,
-        max(value) filter (where score = 'language_profile') as profile,
-        max(value) filter (where score = 'bilingual_rate') as rate_low,
-        max(q_value) filter (where score = 'bilingual_rate') as rate_q,
-        exp(max(value) filter (where score = 'lape')) as effective_languages,
-        max(q_value) filter (where score = 'lape') as lape_q,
-        max(value) filter (where score = 'shared_k') as shared_k,
-        max(value) filter (where score = 'monolinguality' and languages = $language_a) as monolinguality_a,
-        max(value) filter (where score = 'monolinguality' and languages = $language_b) as monolinguality_b,
-        max(value) filter (where score = 'translation_lift') as lift,
-        max(p_value) filter (where score = 'translation_lift') as lift_p,
-        max(value) filter (where score = 'translation_phi') as phi,
-        max(value) filter (where score = 'bridge') as bridge,
-        max(q_value) filter (where score = 'causal_bridge') as causal_bridge_q,
-        count(*) filter (
-            where flag and score in ('language_profile', 'bilingual_rate', 'lape', 'shared_k', 'translation_lift')
-        ) + count(*) filter (where score = 'causal_bridge' and flag and q_value < 0.05) as n_yes
-    from scored
-    group by layer, feature
-)
 select
     layer,
     feature,
@@ -72,17 +38,22 @@ select
     profile,
     rate_low,
     rate_q,
-    effective_languages,
+    exp(lape) as effective_languages,
     lape_q,
     shared_k,
-    monolinguality_a,
-    monolinguality_b,
+    if($language_a < $language_b, monolinguality_a, monolinguality_b) as monolinguality_a,
+    if($language_a < $language_b, monolinguality_b, monolinguality_a) as monolinguality_b,
     lift,
     lift_p,
     phi,
     bridge,
     causal_bridge_q,
-    n_yes
-from wide
+    n_yes::bigint as n_yes
+from feature_verdict
+where run_id = $run
+    and parameter_set = $parameter_set
+    and language_a = least($language_a, $language_b)
+    and language_b = greatest($language_a, $language_b)
+    and ($layer is null or layer = $layer)
 order by n_yes desc, rate_low desc nulls last, layer, feature
 limit $top;

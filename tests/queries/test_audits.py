@@ -17,6 +17,11 @@ FAULTS = {
     "activation_positive": "update activation set activation = 0 where layer = 1 and feature = 2",
     "claims_known": "update claim set run_id = 'nothing'",
     "controls": "update outcome set effect = 0.1 from intervention i where i.intervention = outcome.intervention and i.rule = 'no_op'",
+    "counts_by_behaviour": "update feature_behaviour set n_prompts_active = n_prompts_active + 1 where layer = 1 and feature = 3",
+    "counts_by_cluster": "delete from feature_cluster where layer = 1 and feature = 3",
+    "counts_by_contrast": "update feature_contrast set n_only_here = n_only_here + 1 where language is null",
+    "counts_by_correctness": "update feature_correctness set auc = 1 - auc where layer = 1 and auc <> 0.5",
+    "counts_by_template": "update feature_template set n_concepts = n_concepts + 1 where layer = 1 and feature = 3",
     "enumerations": "update effect set control = 'lucky'",
     "feature_counts": "update feature set n_active = n_active + 1 where layer = 1 and feature = 3",
     "graph_counts": "delete from edge where kind = 'virtual_weight' and source = 0",
@@ -26,6 +31,7 @@ FAULTS = {
     "language_totals": "update feature_language set n_tokens = n_tokens + 1 where layer = 0 and feature = 1",
     "margins": "update outcome set effect = effect + 1 where intervention = 0",
     "orphans": "delete from intervention where intervention = 3",
+    "verdicts": "update score_summary set n_yes = n_yes + 1 where layer = 1 and score = 'bilingual_rate'",
     "role_counts": "delete from feature_role where feature = 8",
 }
 

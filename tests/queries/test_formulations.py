@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import queries
+from queries.aggregates import write_counts, write_verdicts
 from queries.effects import write_effects
 from queries.iou import write_layer_scores
 from queries.loader import read_sql
@@ -47,6 +48,8 @@ def filled(con: duckdb.DuckDBPyConnection, seed: int) -> Iterator[tuple[World, C
         insert(con, drawn)
         for stem in ("feature_language", "feature_role"):
             con.execute(read_sql("build", stem))
+        write_counts(con)
+        write_verdicts(con)
         yield drawn, lambda name, **given: queries.ask(con, name, run=RUN, **given).arrow().to_pylist()
     finally:
         con.execute("rollback")

@@ -12,18 +12,20 @@ import queries
 from tests.queries import golden, synthetic
 
 NAMES = list(queries.catalogue())
-TOPICS = {"languages", "features", "graphs", "interventions", "behaviours", "circuits", "provenance"}
+TOPICS = {"languages", "features", "graphs", "interventions", "behaviours", "circuits", "provenance", "labels"}
 
 OTHER_TABLE = {
-    "languages/scores": "feature_score",
     "provenance/runs": "prompt",
     "provenance/tables": "run_table",
     "provenance/same_source": "prompt",
     "provenance/parameter_sets": "parameter_set",
     "provenance/claims": "claim",
     "features/labels": "label",
+    "labels/scores": "label_score",
+    "labels/one_language": "label_score",
+    "labels/methods": "label_score",
     "graphs/summary": "edge",
-    "behaviours/minimal_pairs": "activation_by_prompt",
+    "behaviours/minimal_pairs": "feature_contrast",
     "circuits/summary": "circuit_member",
 }
 """Table to spoil where it is not the question's main table."""
@@ -111,23 +113,24 @@ def test_swapped_languages_change_the_answer(built: duckdb.DuckDBPyConnection, n
 
 
 @pytest.mark.parametrize(
-    ("name", "table"),
+    ("name", "column"),
     [
-        ("languages/language_profile", "feature_language"),
-        ("languages/bilingual_features", "feature_language"),
-        ("languages/template_artefacts", "prompt"),
-        ("languages/concept_specific", "prompt"),
-        ("languages/bilingual_by_role", "feature_role"),
-        ("languages/communities", "node_language"),
-        ("languages/leaning_nodes", "node_language"),
-        ("graphs/edge_languages", "edge_language"),
-        ("features/l0", "feature_language"),
-        ("behaviours/baseline", "prompt"),
+        ("languages/language_profile", "shared_count.language_b"),
+        ("languages/bilingual_features", "feature_language.language"),
+        ("languages/template_artefacts", "feature_template.language_b"),
+        ("languages/concept_specific", "feature_cluster.language"),
+        ("languages/bilingual_by_role", "feature_role.language"),
+        ("languages/communities", "node_language.language"),
+        ("languages/leaning_nodes", "node_language.language"),
+        ("graphs/edge_languages", "edge_language.language"),
+        ("features/l0", "feature_language.language"),
+        ("behaviours/baseline", "prompt.language"),
     ],
 )
-def test_a_renamed_language_changes_the_answer(spoiled: duckdb.DuckDBPyConnection, name: str, table: str) -> None:
+def test_a_renamed_language_changes_the_answer(spoiled: duckdb.DuckDBPyConnection, name: str, column: str) -> None:
     before = ask(spoiled, name)
-    spoiled.execute(f"update {table} set language = 'de' where language = 'fr'")
+    table, _, language = column.partition(".")
+    spoiled.execute(f"update {table} set {language} = 'de' where {language} = 'fr'")
     assert ask(spoiled, name) != before
 
 
@@ -139,7 +142,20 @@ def test_another_run_does_not_leak_in(spoiled: duckdb.DuckDBPyConnection, name: 
     before = queries.ask(spoiled, name, **{**queries.question(name).example, "run": synthetic.RUN}).rows()
     for table in ("activation", "activation_by_prompt", "prompt", "token", "feature", "feature_language", "feature_role"):
         spoiled.execute(f"delete from {table} where run_id = '{synthetic.OLDER}'")
-    for table in ("feature_score", "layer_score", "node", "edge", "intervention", "outcome", "effect", "evaluation"):
+    for table in ("feature_behaviour", "feature_cluster", "feature_template", "feature_contrast", "feature_correctness", "shared_count"):
+        spoiled.execute(f"delete from {table} where run_id = '{synthetic.OLDER}'")
+    for table in (
+        "feature_score",
+        "feature_verdict",
+        "score_summary",
+        "layer_score",
+        "node",
+        "edge",
+        "intervention",
+        "outcome",
+        "effect",
+        "evaluation",
+    ):
         spoiled.execute(f"delete from {table} where run_id = '{synthetic.OLDER}'")
     assert queries.ask(spoiled, name, **{**queries.question(name).example, "run": synthetic.RUN}).rows() == before
 
