@@ -62,6 +62,8 @@ class CircuitConfig:
     """Reference and error mode of discovery and of curves; a found circuit is measured under all nine."""
     shares: tuple[float, ...] = (0.005, 0.01, 0.03, 0.1, 0.2, 0.5)
     """Shares of features kept at which curves are measured, beside 0 and 1."""
+    shares_without: tuple[float, ...] = (0.01, 0.03, 0.1, 0.2)
+    """Shares taken out at which curves of completeness are measured, beside 0 and 1."""
     random_circuits: int = 100
     """Matched random circuits beside each figure."""
     max_prompts: int = 300
@@ -135,7 +137,8 @@ def _of_behaviour(
     found = evaluate_circuits(everywhere, config, evaluations)
     tables |= circuit_tables(found, edges, nodes, str(graph["behaviour"]), numbers)
     rows = evaluation_rows(found, str(graph["behaviour"]), tables["circuit"])
-    rows += property_rows(everywhere, prompts.pairs, str(graph["behaviour"]), config.interventions)
+    operations = [prompt for prompt in prompts.operations if graph["behaviour"] in (None, prompt.behaviour)]
+    rows += property_rows(everywhere, prompts.pairs, str(graph["behaviour"]), config.interventions, operations)
     tables["evaluation"] = _evaluation_table(rows, evaluations)
     return tables
 

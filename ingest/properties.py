@@ -28,14 +28,16 @@ from ingest.intervene.edits import Integers
 from ingest.intervene.measure import Measured, run_jobs
 from ingest.intervene.rules import FeatureKey
 from ingest.intervene.tables import EXPECTED, prefers_expected, transfer_rises
-from ingest.prompts import PromptPair
+from ingest.prompts import Prompt, PromptPair
 from ingest.type_tests import type_rows
 
 Rows = list[dict[str, Any]]
 DRAWS = 999
 
 
-def property_rows(scene: Scene, pairs: Sequence[PromptPair], behaviour: str, config: InterventionConfig) -> Rows:
+def property_rows(
+    scene: Scene, pairs: Sequence[PromptPair], behaviour: str, config: InterventionConfig, operations: Sequence[Prompt] = ()
+) -> Rows:
     """Measure the three properties and run the four type tests on one behaviour."""
     rows: Rows = []
     single = scene if scene.position == config.position else make_scene(scene.engine, scene.clean, config, config.position, count())
@@ -44,7 +46,7 @@ def property_rows(scene: Scene, pairs: Sequence[PromptPair], behaviour: str, con
     rows += directionality(single, singles, features)
     rows += persistence(single, singles, features)
     rows += replaceability(scene, config)
-    rows += type_rows(scene, pairs, config)
+    rows += type_rows(scene, pairs, config, operations)
     return [{"behaviour": behaviour, **row} for row in rows]
 
 

@@ -7,8 +7,10 @@ In: a `Scene` over all positions, pairs of prompts. Out: one row of evaluation p
 2. Candidate-set filtering: candidates stand high half-way up; ablating what supports the winner promotes another candidate, more than it
    promotes other likely tokens, while the candidates' mass stays. value: rise of the best other candidate's log-probability; control: the
    same of the strongest tokens that are no candidates (whatever loses probability gives it to something).
-3. Abstract mapping: operand and language can be swapped independently. value: the smaller of the two rises. The operation is not swapped:
-   that needs a second behaviour over the same operands.
+3. Abstract mapping: operand, language and operation can be swapped independently; the operation where the behaviour's file names another
+   one over the same operands (`[[operation]]`), else the row is undecided at best. value: the smallest figure of the swaps: how far the
+   expected answer then stands above the prompt's own, or above other operands'; control: rise with matched random features
+   (`ingest.circuit.swaps`).
 4. Gated decision: one fixed set of features flips the decision between the prompts of a pair, both ways, while margins among other answers
    stay. value: the smaller share of flips of the two directions; control: matched random sets.
 
@@ -26,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from atlas import stats
+from ingest.circuit.swaps import LEAST_CONCEPTS, Swap, language_swap, operation_swaps, others_of, run_swap
 from ingest.controls import draw_sets
 from ingest.intervene import battery
 from ingest.intervene.activity import Doubles, slopes
@@ -34,7 +37,7 @@ from ingest.intervene.clean import clean_pass
 from ingest.intervene.edits import Edits, Integers, concatenate
 from ingest.intervene.engine import Outcomes
 from ingest.intervene.rules import FeatureKey, Intervention, Sets, build_edits, corresponding
-from ingest.prompts import PromptPair
+from ingest.prompts import Prompt, PromptPair
 
 Rows = list[dict[str, Any]]
 Pairs = list[tuple[int, int]]
@@ -53,12 +56,12 @@ GATE_PAIRS = 40
 CONTROL_PAIRS = 32
 
 
-def type_rows(scene: Scene, pairs: Sequence[PromptPair], config: InterventionConfig) -> Rows:
-    """Run the four tests."""
+def type_rows(scene: Scene, pairs: Sequence[PromptPair], config: InterventionConfig, operations: Sequence[Prompt] = ()) -> Rows:
+    """Run the four tests; `operations` are prompts of other operations over the behaviour's operands."""
     tests: tuple[tuple[str, Callable[[], dict[str, Any]]], ...] = (
         ("hidden_state_transfer", lambda: hidden_state_transfer(scene)),
         ("candidate_set_filtering", lambda: candidate_set_filtering(scene)),
-        ("abstract_mapping", lambda: abstract_mapping(scene, pairs)),
+        ("abstract_mapping", lambda: abstract_mapping(scene, pairs, operations)),
         ("gated_decision", lambda: gated_decision(scene, pairs, config)),
     )
     rows = []
@@ -163,24 +166,38 @@ def _candidates(scene: Scene, prompts: Integers) -> tuple[Integers, Integers, ND
 # ---- 3 ----------------------------------------------------------------------------------------------------------
 
 
-def abstract_mapping(scene: Scene, pairs: Sequence[PromptPair]) -> dict[str, Any]:
-    """Swap the operand within a language, and the language around the operand."""
+def abstract_mapping(scene: Scene, pairs: Sequence[PromptPair], operations: Sequence[Prompt] = ()) -> dict[str, Any]:
+    """Swap the operand at its own tokens, and language and operation at the decision position."""
     operand = _sources(scene, same_answer=False)
     translated = _pairs_of_kind(scene, pairs, "translation")
     if not operand or not translated:
         return _not_measured("no prompt of another concept" if not operand else "no translation pair")
-    by_operand = _over_clusters(
-        scene, operand, _rises(scene, operand, patch_everything(scene, operand, scene.engine.transcoders.layers, "content"))
-    )
-    frame = patch_everything(scene, translated, scene.engine.transcoders.layers, "frame")
-    by_language = _over_clusters(scene, translated, _rises(scene, translated, frame))
-    smaller = min(by_operand, by_language, key=lambda bound: float(bound.mean))
-    supports = _above(by_operand, 0.0) and _above(by_language, 0.0)
-    note = (
-        f"operand swapped at its own tokens: source's answer rises by {float(by_operand.mean):.2f}; everything around it swapped from the "
-        f"translation: the translated answer rises by {float(by_language.mean):.2f}; the operation is not swapped; for: both above 0"
-    )
-    return {**_figures(smaller), "split": _split(scene, [*operand, *translated]), "supports": supports, "note": note}
+    languages = language_swap(scene, translated)
+    operation = operation_swaps(scene, operations, MAX_PAIRS)
+    swaps = [_operand_swap(scene, operand), *([languages] if languages else []), *operation]
+    weakest = min(swaps, key=lambda swap: float(swap.smaller.mean))
+    verdicts = [swap.holds for swap in swaps]
+    holds = False if False in verdicts else None if None in verdicts else True
+    missing = [] if languages else ["language: no train prompt of another concept"]
+    missing += [] if operation else [f"operation: the behaviour's file names no other one on {LEAST_CONCEPTS} held-out concepts"]
+    note = ". ".join([*map(str, swaps), *(f"Not swapped: {text}" for text in missing)])
+    note += "; for: each comes to stand above the prompt's own and other operands' answers, by more than random features move it"
+    prompts = np.unique(np.concatenate([swap.prompts for swap in swaps]))
+    return {
+        **_figures(weakest.smaller),
+        **_beside(weakest.random),
+        "split": battery.split_of(scene, prompts),
+        "supports": None if holds and missing else holds,
+        "note": note,
+    }
+
+
+def _operand_swap(scene: Scene, pairs: Pairs) -> Swap:
+    """Patch every feature at the operand's tokens from a prompt of another operand, whose answer is expected."""
+    prompts = scene.engine.prompts
+    edits, tokens = _full_edits(scene, pairs, scene.engine.transcoders.layers, "content")
+    others = others_of(scene, [p for p, _ in pairs], tokens[:, 1], prompts, [prompts[s].language for _, s in pairs])
+    return run_swap(scene, "operand (every feature at its own tokens)", edits, tokens[:, 1], others)
 
 
 # ---- 4 ----------------------------------------------------------------------------------------------------------
@@ -204,10 +221,7 @@ def gated_decision(scene: Scene, pairs: Sequence[PromptPair], config: Interventi
     chosen = [pair for pair, number in zip(tested, direction.tolist(), strict=True) if number == worst]
     bound = _over_clusters(scene, chosen, flipped[direction == worst])
     null = _gate_controls(scene, _spread(scene, tested, CONTROL_PAIRS), gate, bool(minimal), config)
-    figures = _figures(bound)
-    if len(null):
-        low, high = stats.quantile_band(null)
-        figures |= {"control_mean": float(null.mean()), "control_low": float(low), "control_high": float(high), "n_controls": len(null)}
+    figures = {**_figures(bound), **_beside(null)}
     supports = (
         bool(bound.mean > 0.5) and bool(minimal) and (not len(null) or float(bound.mean) > float(np.quantile(null, 0.975))) and other < 1.0
     )
@@ -418,6 +432,13 @@ def _figures(bound: stats.Interval) -> dict[str, Any]:
 def _control(bound: stats.Interval) -> dict[str, Any]:
     low, high = (None if np.isnan(x) else float(x) for x in (bound.low, bound.high))
     return {"control_mean": float(bound.mean), "control_low": low, "control_high": high, "n_controls": int(bound.n)}
+
+
+def _beside(null: Doubles) -> dict[str, Any]:
+    if not len(null):
+        return {}
+    low, high = stats.quantile_band(null)
+    return {"control_mean": float(null.mean()), "control_low": float(low), "control_high": float(high), "n_controls": len(null)}
 
 
 def _not_measured(why: str) -> dict[str, Any]:

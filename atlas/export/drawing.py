@@ -280,7 +280,7 @@ def community_language(figure: Any, columns: Columns) -> None:
 
 
 def faithfulness(figure: Any, columns: Columns) -> None:
-    """Draw f against the share of nodes kept, with the whole model (1), nothing (0) and the random circuits."""
+    """Draw f against the share of nodes kept, with the whole model (1), nothing (0) and the random circuits; thin: f of all others."""
     axes = figure.subplots()
     series = list(_series(columns, "name" if "name" in columns else "circuit", "language", "split", "reference", "error_mode"))
     for number, (label, rows) in enumerate(series[:MOST_LINES]):
@@ -288,6 +288,12 @@ def faithfulness(figure: Any, columns: Columns) -> None:
         x = [columns["share_kept"][row] for row in ordered]
         style = _style(number)
         axes.plot(x, [_number(columns["faithfulness"][row]) for row in ordered], label=label or "circuit", **style)
+        without = [row for row in ordered if columns.get("completeness") and columns["completeness"][row] is not None]
+        if without:
+            words = "everything else (completeness)" if number == 0 else None
+            thin = {**style, "linewidth": 0.7, "linestyle": "-."}
+            left = [_number(columns["completeness"][row]) for row in without]
+            axes.plot([columns["share_kept"][row] for row in without], left, label=words, **thin)
         controls = [_number(value) for value in _pick(columns, "control_mean", ordered)]
         if any(not math.isnan(value) for value in controls):
             words = "random circuits, mean" if number == 0 else None

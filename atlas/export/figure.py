@@ -150,6 +150,7 @@ FIGURES: dict[str, FigureKind] = {
             "error_mode": "and treatment of the error",
             "control_mean": "random circuits",
             "control_high": "their 97.5 % quantile",
+            "completeness": "f of everything but these nodes",
         },
         drawing.faithfulness,
         _ratio(0.75),

@@ -368,12 +368,17 @@ def _figures(value: Ratio) -> dict[str, Any]:
 
 
 def _curve_rows(scene: Scene, measured: Replacement, universe: Universe, config: CircuitConfig) -> Evaluations:
-    """Curves of three rankings beside stratified random rankings, with CPR (high is good) and CMD (low is good)."""
+    """Curves of three rankings beside stratified random rankings, with CPR (high is good) and CMD (low is good).
+
+    Faithfulness is that of the first features of a ranking, completeness (low is good) that of everything else.
+    """
     empty, whole = measured.empty(), measured.whole()
     base = universe.ranking("attribution")
     randoms = discovery.stratified_rankings(universe.frequency, base, config.random_circuits, config.seed)
     names = RANKINGS
-    drawn = curves(measured, [*[universe.ranking(name) for name in names], *randoms], config.shares, empty, whole)
+    rankings = [*[universe.ranking(name) for name in names], *randoms]
+    drawn = curves(measured, rankings, config.shares, empty, whole)
+    without = curves(measured, rankings, config.shares_without, empty, whole, complement=True)
     controls = drawn[len(names) :]
     rows: Evaluations = []
     common = {
@@ -394,12 +399,13 @@ def _curve_rows(scene: Scene, measured: Replacement, universe: Universe, config:
             rows.append(
                 {**common, "of": f"ranking by {name}", "property": figure, "value": value, "note": note, **_against(value, null, better)}
             )
-        for place, (share, value) in enumerate(zip(curve.shares, curve.values, strict=True)):
-            null = np.array([control.values[place] for control in controls])
-            ends = {"n_controls": len(controls)} if share in (0.0, 1.0) else _against(value, null, "greater")
-            rows.append(
-                {**common, "of": f"ranking by {name}", "property": "faithfulness", "x": share, "value": value, "note": note, **ends}
-            )
+    for figure, better, lines in (("faithfulness", "greater", drawn), ("completeness", "less", without)):
+        for name, curve in zip(names, lines, strict=False):
+            note = f"features {'kept' if figure == 'faithfulness' else 'taken out'} in order of {name}; controls are random orders"
+            for place, (share, value) in enumerate(zip(curve.shares, curve.values, strict=True)):
+                null = np.array([control.values[place] for control in lines[len(names) :]])
+                ends = {"n_controls": len(null)} if share in (0.0, 1.0) else _against(value, null, better)
+                rows.append({**common, "of": f"ranking by {name}", "property": figure, "x": share, "value": value, "note": note, **ends})
     return rows
 
 

@@ -4,6 +4,8 @@ In: margins per circuit and prompt. Out: `Ratio`s and `Curve`s (METHODS, section
 
     faithfulness f(C) = (m(C) - m(empty)) / (m(N) - m(empty))       completeness = f(N without C), low is good
     CPR = integral of f over the share kept        CMD = integral of |1 - f|
+
+A curve of completeness goes over the share taken out: f(N without the first k of a ranking), 1 at its beginning and 0 at its end.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Curve:
-    """f over the share kept, ends included."""
+    """f over the share kept (or, of completeness, taken out), ends included."""
 
     shares: tuple[float, ...]
     values: tuple[float, ...]
@@ -93,8 +95,12 @@ def curves(
     shares: Sequence[float],
     empty: NDArray[np.floating],
     whole: NDArray[np.floating],
+    *,
+    complement: bool = False,
 ) -> list[Curve]:
     """Return the curve of each ranking: its first features kept, at each share; 0 and 1 at the ends by definition.
+
+    With `complement` they are taken out instead: the curve of completeness, which goes from 1 to 0.
 
     Raises:
         InputError: rankings of different length.
@@ -105,6 +111,7 @@ def curves(
     (n,) = lengths
     sizes = sizes_of(shares, n)
     circuits: list[Members] = [frozenset(ranking[:size]) for ranking in rankings for size in sizes]
-    values = faithfulness_values(replacement.margins(circuits), empty, whole).reshape(len(rankings), len(sizes))
+    values = faithfulness_values(replacement.margins(circuits, complement=complement), empty, whole).reshape(len(rankings), len(sizes))
     points = (0.0, *(size / n for size in sizes), 1.0)
-    return [Curve(points, (0.0, *row, 1.0)) for row in values.tolist()]
+    first, last = (1.0, 0.0) if complement else (0.0, 1.0)
+    return [Curve(points, (first, *row, last)) for row in values.tolist()]

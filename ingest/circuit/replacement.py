@@ -107,7 +107,10 @@ class Replacement:
     # ---- measuring --------------------------------------------------------------------------------------------
 
     def margins(self, circuits: Sequence[Members], *, complement: bool = False, rows_at_once: int = 512) -> Floats:
-        """Return margins (C, P) with each circuit's members live and all others at their reference (or the reverse)."""
+        """Return margins (C, P) with each circuit's members live and all others at their reference (or the reverse).
+
+        Circuits of like size share a batch: its cost goes with the distinct members of all its circuits.
+        """
         for layer in {layer for members in circuits for layer, _ in members}:
             if layer not in self.layers:
                 raise UsageError(
@@ -118,11 +121,13 @@ class Replacement:
         n_circuits, n_prompts = len(circuits), len(self.prompts)
         out = np.zeros((n_circuits, n_prompts), dtype=np.float32)
         at_once = max(1, rows_at_once // n_prompts)
+        order = sorted(range(n_circuits), key=lambda number: len(circuits[number]))
         for start in range(0, n_circuits, at_once):
-            part = circuits[start : start + at_once]
+            numbers = order[start : start + at_once]
+            part = [circuits[number] for number in numbers]
             for first in range(0, n_prompts, rows_at_once):
                 places = np.arange(first, min(first + rows_at_once, n_prompts))
-                out[start : start + len(part), places] = self._run(part, places, complement)
+                out[np.ix_(np.array(numbers), places)] = self._run(part, places, complement)
         return out
 
     def whole(self) -> Floats:
@@ -143,8 +148,7 @@ class Replacement:
         def edit(layer: int, mlp_in: Tensor, mlp_out: Tensor) -> Tensor:
             if layer not in chosen:
                 return mlp_out
-            features, mask = chosen[layer]
-            new = self._output(layer, mlp_in, mlp_out, rows, features, mask[circuit], complement)
+            new = self._output(layer, mlp_in, mlp_out, rows, circuit, *chosen[layer], complement)
             return torch.where(self._edited[rows][..., None], new, mlp_out)
 
         tokens, mask = self.clean.captured.tokens[rows], self.clean.captured.mask[rows]
@@ -165,13 +169,21 @@ class Replacement:
             mask[row, own] = 1
         return torch.tensor(features, dtype=torch.int64, device=device), mask.to(device)
 
-    def _output(self, layer: int, x: Tensor, live: Tensor, rows: Tensor, features: Tensor, mask: Tensor, complement: bool) -> Tensor:
+    def _output(
+        self, layer: int, x: Tensor, live: Tensor, rows: Tensor, circuit: Tensor, features: Tensor, mask: Tensor, complement: bool
+    ) -> Tensor:
+        """Return what the MLP output becomes, (N, T, D); `mask` (C, U) says which circuit has which of `features` (U,)."""
         transcoders = self.engine.transcoders
+        if complement and self.error != "live" and 4 * len(features) > transcoders.d_transcoder(layer):
+            # With many features among the members, one dense pass is less than a sparse reconstruction and the change to it.
+            kept = torch.ones(len(mask), transcoders.d_transcoder(layer), dtype=mask.dtype, device=mask.device)
+            kept[:, features] -= mask
+            rest = transcoders.decode(layer, transcoders.encode(layer, x) * kept[circuit][:, None, :], x)
+            return self._error(layer, rows) + rest + self._held(layer, rows, circuit, features, mask)
         change = torch.zeros_like(live)
         if len(features):
-            activation = transcoders.encode_rows(layer, x, features)  # (N, T, U)
-            moved = (activation - self._reference_values(layer, rows, features)) * mask[:, None, :]
-            change = moved @ transcoders.decoder_rows(layer, features)
+            own = transcoders.encode_rows(layer, x, features) * mask[circuit][:, None, :]  # (N, T, U)
+            change = own @ transcoders.decoder_rows(layer, features) - self._held(layer, rows, circuit, features, mask)
         if complement:
             if self.error == "live":
                 return live - change
@@ -179,6 +191,18 @@ class Replacement:
         if self.error == "live":
             return live - transcoders.reconstruct(layer, x) + self._fixed(layer, rows, x) + change
         return self._error(layer, rows) + self._fixed(layer, rows, x) + change
+
+    def _held(self, layer: int, rows: Tensor, circuit: Tensor, features: Tensor, mask: Tensor) -> Tensor | float:
+        """Return what members would write at their reference values, (N, T, D); means hang on circuit and role of position alone."""
+        if self.reference == "zero":
+            return 0.0
+        decoder = self.engine.transcoders.decoder_rows(layer, features)
+        if self.reference == "mean":
+            written = (self._means.activation[layer][:, features][None] * mask[:, None, :]) @ decoder  # (C, 3, D)
+            return written[circuit[:, None], self.role[rows]]
+        assert self._other is not None
+        values = self.engine.transcoders.encode_rows(layer, self._other.captured.mlp_in[layer][rows], features)
+        return (values * mask[circuit][:, None, :]) @ decoder
 
     # ---- references -------------------------------------------------------------------------------------------
 
@@ -196,14 +220,6 @@ class Replacement:
         assert self._other is not None
         x = self._other.captured.mlp_in[layer]
         return transcoders.reconstruct(layer, x) - (transcoders.skip(layer, x) if transcoders.has_skip else 0.0)
-
-    def _reference_values(self, layer: int, rows: Tensor, features: Tensor) -> Tensor | float:
-        if self.reference == "zero":
-            return 0.0
-        if self.reference == "mean":
-            return self._means.activation[layer][:, features][self.role[rows]]
-        assert self._other is not None
-        return self.engine.transcoders.encode_rows(layer, self._other.captured.mlp_in[layer][rows], features)
 
     def _error(self, layer: int, rows: Tensor) -> Tensor:
         if self.error == "mean":

@@ -26,6 +26,11 @@ In: the path of a TOML file, or the name of one that ships in `ingest/prompts/be
 
 A language's entry may be a list of cases with a `variant` each (minimal pairs), with `contrasts` of its own and with any other key
 that a template's text names as a slot.
+
+    [[operation]]                          # optional: another operation over the same operands, for the test of abstract mapping
+    name = "synonym"                       # the key of a case that holds its answer: en = { …, synonym = "chilly" }
+    language = "en"
+    text = "A synonym for {operand} is"
 """
 
 from __future__ import annotations
@@ -46,8 +51,10 @@ BEHAVIOURS_DIR = Path(__file__).parent / "behaviours"
 
 _TOP_KEYS = {
     "name", "title", "computation_type", "gate", "answer_prefix", "contrast_operand", "n_distractors", "template", "concept",
+    "operation",
 }  # fmt: skip
 _TEMPLATE_KEYS = {"name", "language", "text", "operator", "split", "answer_prefix"}
+_OPERATION_KEYS = {"name", "language", "text", "answer_prefix"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,16 @@ class Template:
     def slots(self) -> frozenset[str]:
         """Names of the slots in the text."""
         return frozenset(name for _, name, _, _ in string.Formatter().parse(self.text) if name)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One way to ask, in one language, for another operation over the same operands; its answer stands in a case under its name."""
+
+    name: str
+    language: str
+    text: str
+    answer_prefix: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,8 @@ class Behaviour:
     concepts: tuple[Concept, ...]
     definition: str
     """The TOML text."""
+    operations: tuple[Operation, ...] = ()
+    """Other operations over the same operands: sources of the operation swap (`ingest.circuit.operation`)."""
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -167,6 +186,9 @@ def parse_behaviour(text: str, source: str) -> Behaviour:
         templates=templates,
         concepts=concepts,
         definition=text,
+        operations=tuple(
+            _operation(entry, f"{source}: operation {i + 1}", prefix, concepts) for i, entry in enumerate(document.get("operation", []))
+        ),
     )
     _validate(behaviour, source)
     return behaviour
@@ -187,6 +209,24 @@ def _template(entry: Mapping[str, Any], where: str, prefix: str) -> Template:
     if template.operator is not None and template.operator not in template.text:
         raise InputError(f"{where}: operator {template.operator!r} does not stand in its text {template.text!r}.")
     return template
+
+
+def _operation(entry: Mapping[str, Any], where: str, prefix: str, concepts: tuple[Concept, ...]) -> Operation:
+    _no_unknown(entry, _OPERATION_KEYS, where)
+    operation = Operation(
+        name=_get(entry, "name", str, where),
+        language=_get(entry, "language", str, where),
+        text=_get(entry, "text", str, where),
+        answer_prefix=_get(entry, "answer_prefix", str, where, default=prefix),
+    )
+    if "{operand}" not in operation.text:
+        raise InputError(f"{where}: text {operation.text!r} has no {{operand}}.", hint="Put {operand} where the word goes.")
+    if not any(operation.name in case.slots for concept in concepts for case in concept.cases.get(operation.language, ())):
+        raise InputError(
+            f"{where}: no concept has an answer {operation.name!r} in language {operation.language!r}.",
+            hint=f'Give it with the case, e.g. {operation.language} = {{ operand = "…", answer = "…", {operation.name} = "…" }}.',
+        )
+    return operation
 
 
 def _concept(entry: Mapping[str, Any], where: str, languages: tuple[str, ...]) -> Concept:

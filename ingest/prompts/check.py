@@ -2,7 +2,7 @@
 
 In: a behaviour (name or path) and a model whose tokenizer is read. Out: findings, none when all is well.
 
-1. Every correct answer, and every contrast that a case names, is one token after the template's answer prefix.
+1. Every correct answer, every contrast that a case names and every other operation's answer is one token after its answer prefix.
 2. Leak: a prompt of the train split and one of another split have the same text, or a held-out concept's words are the words of a
    train concept under another name (its operand and answer; where every concept has that operand, as with gates, its other slots too).
 3. Trivial: the answer stands in the prompt itself, or all concepts of a template have the same answer (and no variants).
@@ -60,16 +60,26 @@ def _where(behaviour: Behaviour, *parts: str) -> str:
 
 def _token_findings(behaviour: Behaviour, tokenizer: Any) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
+    for language, concept, text in _answers(behaviour):
+        if (language, text) in seen:
+            continue
+        seen.add((language, text))
+        pieces = tokenizer.tokenize(text)
+        if len(pieces) != 1:
+            problem = f"{text!r} is {len(pieces)} tokens: {' | '.join(pieces)}"
+            yield Finding("tokens", _where(behaviour, language, concept), problem)
+
+
+def _answers(behaviour: Behaviour) -> Iterator[tuple[str, str, str]]:
+    """Yield (language, concept, answer with its prefix) of templates, then of other operations."""
     for template, concept, case in _cases(behaviour):
         for word in (case.answer, *case.contrasts):
-            text = template.answer_prefix + word
-            if (template.language, text) in seen:
-                continue
-            seen.add((template.language, text))
-            pieces = tokenizer.tokenize(text)
-            if len(pieces) != 1:
-                problem = f"{text!r} is {len(pieces)} tokens: {' | '.join(pieces)}"
-                yield Finding("tokens", _where(behaviour, template.language, concept.name), problem)
+            yield template.language, concept.name, template.answer_prefix + word
+    for operation in behaviour.operations:
+        for concept in behaviour.concepts:
+            for case in concept.cases.get(operation.language, ()):
+                if operation.name in case.slots:
+                    yield operation.language, concept.name, operation.answer_prefix + case.slots[operation.name]
 
 
 def _missing_slots(behaviour: Behaviour) -> Iterator[Finding]:

@@ -7,7 +7,9 @@ In: behaviours, a Hugging Face tokenizer, which languages and splits to keep. Ou
    character offsets: sink (position 0), content (operand), operator, quote, template; the last one is `decision` (METHODS, section 2).
 3. Answers: the correct one; contrasts (the case's own, the operand, other concepts' answers as distractors); and, outside the margin, the
    same concept's answer in each other language. Each is one token or the prompt is refused by name.
-4. Pairs: translations share concept, template name and variant; minimal pairs share language, concept and template and differ in variant.
+4. Other operations over the same operands (`operations`) are spelled out beside, whatever concepts and splits are kept: only the operation
+   swap of the abstract-mapping test reads them, and they have no rows.
+5. Pairs: translations share concept, template name and variant; minimal pairs share language, concept and template and differ in variant.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import random
 import string
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -103,6 +105,8 @@ class PromptSet:
     pairs: tuple[PromptPair, ...]
     dropped: tuple[str, ...] = ()
     """Why prompts were left out, one message each (`drop_multitoken`)."""
+    operations: tuple[Prompt, ...] = ()
+    """Prompts of other operations over the same operands (template: the operation's name), numbered on their own."""
 
     @property
     def tokens(self) -> np.ndarray:
@@ -122,8 +126,8 @@ class PromptSet:
 
     @property
     def prompt_set_hash(self) -> str:
-        """SHA-256 over every prompt's hash, in order."""
-        return hashlib.sha256("\n".join(prompt.prompt_hash for prompt in self.prompts).encode()).hexdigest()
+        """SHA-256 over every prompt's hash, in order, other operations' last."""
+        return hashlib.sha256("\n".join(prompt.prompt_hash for prompt in (*self.prompts, *self.operations)).encode()).hexdigest()
 
     def tables(self) -> dict[str, pa.Table]:
         """Rows of behaviour, prompt, prompt_pair and token for schema.sql (answers come with the baseline)."""
@@ -221,19 +225,56 @@ def build_prompt_set(
                     except InputError as error:
                         problems.append(error.message)
     if problems:
-        shown = "\n    ".join(dict.fromkeys(problems[:5]))
-        raise InputError(
-            f"{len(problems)} prompts cannot be tokenised for this model:\n    {shown}",
-            hint="`atlas prompts check BEHAVIOUR --model PATH` lists all; change the words, leave out the language with --languages, "
-            "or leave out such prompts with --drop-multitoken.",
-        )
+        _refuse(problems)
     if not prompts:
         raise InputError(
             f"No prompt is left of {', '.join(behaviour.name for behaviour in behaviours)}.",
             hint=f"Asked for languages {languages or 'all'} and splits {', '.join(splits)}; see the behaviour's file."
             + (f" {len(dropped)} were left out, e.g. {dropped[0]}." if dropped else ""),
         )
-    return PromptSet(tuple(behaviours), tuple(prompts), tuple(_pairs(prompts)), tuple(dropped))
+    operations: list[Prompt] = []
+    for behaviour in behaviours:
+        operations += _operations(behaviour, languages, tokenizer, prepended, seed, dropped if drop_multitoken else problems)
+    if problems:
+        _refuse(problems)
+    return PromptSet(tuple(behaviours), tuple(prompts), tuple(_pairs(prompts)), tuple(dropped), _numbered(operations))
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    shown = "\n    ".join(dict.fromkeys(problems[:5]))
+    raise InputError(
+        f"{len(problems)} prompts cannot be tokenised for this model:\n    {shown}",
+        hint="`atlas prompts check BEHAVIOUR --model PATH` lists all; change the words, leave out the language with --languages, "
+        "or leave out such prompts with --drop-multitoken.",
+    )
+
+
+def _numbered(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    return tuple(replace(prompt, prompt=number) for number, prompt in enumerate(prompts))
+
+
+def _operations(
+    behaviour: Behaviour, languages: Sequence[str] | None, tokenizer: Any, prepended: int, seed: int, problems: list[str]
+) -> list[Prompt]:
+    """Spell out a behaviour's other operations; the answer of the behaviour itself is their contrast."""
+    plain = replace(behaviour, contrast_operand=False, n_distractors=0)
+    prompts: list[Prompt] = []
+    for operation in behaviour.operations:
+        if languages is not None and operation.language not in languages:
+            continue
+        template = Template(operation.name, operation.language, operation.text, None, "train", operation.answer_prefix)
+        for concept in behaviour.concepts:
+            alone = replace(concept, cases={operation.language: concept.cases.get(operation.language, ())})
+            for case in alone.cases[operation.language]:
+                if operation.name in case.slots:
+                    asked = replace(case, answer=case.slots[operation.name], contrasts=(case.answer,))
+                    try:
+                        prompts.append(_prompt(0, plain, (), template, alone, asked, concept.split, tokenizer, prepended, seed))
+                    except InputError as error:
+                        if not isinstance(error, NotOneTokenError):
+                            raise
+                        problems.append(error.message)
+    return prompts
 
 
 def prepended_token(tokenizer: Any) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.prompts.behaviour import BEHAVIOURS_DIR
 from ingest.tiny import corpus, templates, words
-from ingest.tiny.words import LANGUAGES
+from ingest.tiny.words import LANGUAGES, Language
 
 OPERATORS = {
     "en": ("opposite", "opposites", "antonym", "capital", "permit"),
@@ -18,6 +18,9 @@ OPERATORS = {
     "de": ("Gegenteil", "Gegenteile", "Antonym", "Hauptstadt", "Ausweis"),
 }
 """Words that name the operation, where a template has one."""
+
+TRANSLATED_TO: Mapping[Language, Language] = {"en": "fr", "fr": "en", "de": "en"}
+"""Language into which the operation `translation` asks for a word."""
 
 Entry = dict[str, Any]
 
@@ -31,6 +34,10 @@ def behaviours() -> dict[str, str]:
             "abstract_mapping",
             [_template(t.id, t.language, t.text, t.split) for language in LANGUAGES for t in corpus.antonym_templates(language)],
             list(_antonym_concepts()),
+            operations=[
+                *_operations("synonym", templates.SYNONYM_TEMPLATES),
+                *_operations("translation", {own: templates.TRANSLATION_TEMPLATES[own, to] for own, to in TRANSLATED_TO.items()}),
+            ],
         ),
         "agreement": _document(
             "agreement",
@@ -55,6 +62,7 @@ def behaviours() -> dict[str, str]:
                 for number, text in enumerate(templates.GEOGRAPHY_TEMPLATES[language]["two_hop"])
             ],
             list(_city_concepts()),
+            operations=_operations("country", {language: templates.GEOGRAPHY_TEMPLATES[language]["country"] for language in LANGUAGES}),
         ),
         "gated_request": _document(
             "gated_request",
@@ -64,6 +72,9 @@ def behaviours() -> dict[str, str]:
             list(_gate_concepts(decision=True)),
             contrast_operand=False,
             n_distractors=0,
+            operations=_operations(
+                "place", {own: [_gate_text(t, True) for t in templates.GATE_CONTENT_TEMPLATES[own]] for own in LANGUAGES}
+            ),
         ),
         "gated_place": _document(
             "gated_place",
@@ -78,18 +89,27 @@ def behaviours() -> dict[str, str]:
 
 def _antonym_concepts() -> Iterator[Entry]:
     by_id = {concept.id: concept for concept in corpus.concepts()}
+    synonyms = {concept[0]: dict(zip(LANGUAGES, synonym, strict=True)) for concept, synonym in words.SYNONYMS}
     for concept in by_id.values():
         cases = {
-            language: [{"operand": concept.words[language], "answer": by_id[concept.partner].words[language]}] for language in LANGUAGES
+            language: [
+                {
+                    "operand": concept.words[language],
+                    "answer": by_id[concept.partner].words[language],
+                    "translation": concept.words[TRANSLATED_TO[language]],
+                    **({"synonym": synonyms[concept.id][language]} if concept.id in synonyms else {}),
+                }
+            ]
+            for language in LANGUAGES
         }
         yield {"name": concept.id, "cluster": concept.pair, "split": concept.split} | cases
 
 
 def _agreement_concepts() -> Iterator[Entry]:
-    """Twelve nouns; every fourth of them is for testing."""
+    """All nouns that the small world has in both numbers; every other one is for testing."""
     for index, noun in enumerate(words.NOUNS):
         following = words.NOUNS[(index + 1) % len(words.NOUNS)]
-        entry: Entry = {"name": noun[0][0], "split": "test" if index % 4 == 3 else "train"}
+        entry: Entry = {"name": noun[0][0], "split": "test" if index % 2 else "train"}
         for column, language in enumerate(LANGUAGES):
             verbs = templates.AGREEMENT_ANSWERS[language]
             entry[language] = [
@@ -115,14 +135,21 @@ def _city_concepts() -> Iterator[Entry]:
                 "split": ("test" if index % 2 else "validation") if number == 2 else "train",
             }
             for column, language in enumerate(LANGUAGES):
-                entry[language] = [{"operand": city[column], "answer": capital[column], "contrasts": [country[column]]}]
+                case = {"operand": city[column], "answer": capital[column], "contrasts": [country[column]], "country": country[column]}
+                entry[language] = [case]
             yield entry
 
 
 def _gate_concepts(*, decision: bool) -> Iterator[Entry]:
-    """Places; every fourth of them is for testing. The operand is the gate word, or the place itself."""
-    for index, place in enumerate(words.PLACES):
-        entry: Entry = {"name": place[0], "split": "test" if index % 4 == 3 else "train"}
+    """Places; the operand is the gate word, or the place itself. Every other trained place is for testing.
+
+    The decision is also tested on nouns that training never held as places: it hangs on the gate word alone. Their names cannot be asked
+    for, since the model answers with places that it knows.
+    """
+    trained = [(place, "test" if index % 2 else "train") for index, place in enumerate(words.PLACES)]
+    unknown = [(member, "test") for members in words.CATEGORIES.values() for member in members[:2]] if decision else []
+    for place, split in (*trained, *unknown):
+        entry: Entry = {"name": place[0], "split": split}
         for column, language in enumerate(LANGUAGES):
             gates = templates.GATES[language]
             entry[language] = [
@@ -141,8 +168,16 @@ def _gate_texts(table: Mapping[Any, Sequence[str]]) -> Iterator[tuple[str, str, 
 
 
 def _gate_template(name: str, language: str, text: str, decision: bool) -> Entry:
-    text = text.replace("{x}", "{place}").replace("{gate}", "{operand}") if decision else text.replace("{x}", "{operand}")
-    return _template(name, language, text, "train")
+    return _template(name, language, _gate_text(text, decision), "train")
+
+
+def _gate_text(text: str, decision: bool) -> str:
+    return text.replace("{x}", "{place}").replace("{gate}", "{operand}") if decision else text.replace("{x}", "{operand}")
+
+
+def _operations(name: str, texts: Mapping[Language, Sequence[str]]) -> list[Entry]:
+    """Other questions about the same operands; the answer stands in each case under the operation's name."""
+    return [{"name": name, "language": own, "text": text.replace("{x}", "{operand}")} for own in LANGUAGES for text in texts[own]]
 
 
 def _template(name: str, language: str, text: str, split: str) -> Entry:
@@ -160,6 +195,7 @@ def _document(
     *,
     contrast_operand: bool = True,
     n_distractors: int = 3,
+    operations: Sequence[Entry] = (),
 ) -> str:
     head = {
         "name": name,
@@ -172,7 +208,7 @@ def _document(
     }
     lines = ["# Written by `python -m ingest.tiny.behaviours` from the embedded model's words; edit those, or copy this file.", ""]
     lines += [f"{key} = {_value(value)}" for key, value in head.items()]
-    for kind, entries in (("template", rows), ("concept", concepts)):
+    for kind, entries in (("template", rows), ("operation", operations), ("concept", concepts)):
         for entry in entries:
             lines += ["", f"[[{kind}]]", *(f"{key} = {_value(value)}" for key, value in entry.items())]
     return "\n".join(lines) + "\n"

@@ -939,6 +939,8 @@ def _evaluations(tables: Tables, run: str) -> None:
 
     for share, value in ((0.0, 0.0), (0.25, 0.5), (0.5, 0.8), (1.0, 1.0)):
         add("faithfulness", value, x=share, reference="mean", error_mode="clean")
+        if share != 0.5:
+            add("completeness", 1 - value * value, x=share, reference="mean", error_mode="clean")
     add("necessity", 0.6)
     for name, value in (("directionality", 0.9), ("persistence", 0.7), ("replaceability", 0.5)):
         add(name, value, subject="antonyms", circuit=None)
@@ -1039,18 +1041,7 @@ def _words(tables: Tables) -> None:
             "retired": False,
         }
     )
-    for language, value in (("en", 0.9), ("fr", 0.8)):
-        tables["label_score"].append(
-            {
-                "label_id": "1" * 16,
-                "score": "detection",
-                "language": language,
-                "prompt_version": "1",
-                "value": value,
-                "n_examples": 20,
-                "model": "a scorer",
-            }
-        )
+    _label_scores(tables)
     tables["note"].append({**head, "note_id": "2" * 16, "subject": "feature", "text": "look again", "created_at": WHEN, "deleted": False})
     tables["star"].append({**head, "created_at": WHEN})
     tables["saved_query"].append({"name": "mine", "sql": "select 1", "parameters": "{}", "created_at": WHEN})
@@ -1065,3 +1056,31 @@ def _words(tables: Tables) -> None:
             "run_id": IMPORTED,
         }
     )
+
+
+def _label_scores(tables: Tables) -> None:
+    """Scores of the manual label, which holds in English only by fuzzing; a mechanical label; what labelling runs leave beside."""
+    mechanical = {"transcoder_set": SET, "layer": 1, "feature": 2, "label_id": "3" * 16, "text": "the token “ big”", "method": "mechanical"}
+    tables["label"].append({**mechanical, "created_at": WHEN, "retired": False, "source_run": RUN, "rule": '{"tokens": [" big"]}'})
+    scored = (("1", "detection", "en", 0.9), ("1", "detection", "fr", 0.8), ("1", "fuzzing", "en", 0.95), ("1", "fuzzing", "fr", 0.5))
+    for label, score, language, value in (*scored, ("3", "detection", "en", 0.7), ("3", "detection", "fr", 1.0)):
+        interval = {"ci_low": value - 0.15, "ci_high": min(value + 0.15, 1.0), "sensitivity": value, "specificity": value, "auc": value}
+        about = {"label_id": label * 16, "score": score, "language": language, "prompt_version": f"{score}-1", "value": value}
+        tables["label_score"].append({**about, **interval, "n_examples": 20, "n_activating": 10, "source_run": RUN, "model": "a scorer"})
+    for run in (RUN, OLDER):
+        for layer, feature in ((1, 0), (2, 9)):
+            head = {"run_id": run, "layer": layer, "feature": feature}
+            shares = {"top_tokens": [" hot", " big"], "top_shares": [0.95, 0.05], "n_distinct_tokens": 2, "single_token_share": 0.95}
+            where = {"role": "content", "role_share": 0.9, "language": "en", "language_share": 0.5, "script": "Latin", "script_share": 1.0}
+            more = {"basis": "activations", "n_examples": 30 + layer, "position_mean": 3.0, "position_sd": 0.5}
+            tables["feature_profile"].append({**head, **shares, **where, **more})
+            for language, value in (("en", 0.9), ("fr", 0.3 if feature else 0.8)):
+                tried = {"value": value, "chance": 0.2, "n_trials": 10, "ci_low": value - 0.2, "ci_high": min(value + 0.2, 1.0)}
+                about = {"source_run": run, "transcoder_set": SET, "language": language, "prompt_version": "intruder-1"}
+                tables["intruder_score"].append({**head, **about, **tried})
+        failed = {"layer": 1, "feature": 3, "step": "write", "reason": "no answer within 2 s", "attempts": 4}
+        tables["label_failure"].append({"run_id": run, "failure": 0, **failed})
+        judged = {"label_id": "1" * 16, "layer": 1, "feature": 0, "score": "detection", "language": "en", "source": "prompt", "position": 2}
+        for example, activating in enumerate((True, False)):
+            said = {"item": example, "activating": activating, "predicted": True, "quantile": 9 if activating else None}
+            tables["label_example"].append({"run_id": run, **judged, "example": example, **said})

@@ -65,6 +65,7 @@ SAMPLES: dict[str, dict[str, list[Any]]] = {
         "faithfulness": [0.0, 0.8, 1.0, 0.0, 0.3, 1.0],
         "control_mean": [0.0, 0.1, 1.0] * 2,
         "control_high": [0.0, 0.2, 1.0] * 2,
+        "completeness": [1.0, None, 0.0] * 2,
     },
     "attribution_graph": {
         "source": [0, 1, 2],
