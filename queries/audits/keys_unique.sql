@@ -138,5 +138,15 @@ select 'transfer' as table_name, concat_ws(' ', run_id, intervention, prompt, so
 from transfer
 group by run_id, intervention, prompt, source_prompt
 having count(*) > 1
+union all
+select 'feature_profile' as table_name, concat_ws(' ', run_id, layer, feature) as key, count(*) as n
+from feature_profile
+group by run_id, layer, feature
+having count(*) > 1
+union all
+select 'label_example' as table_name, concat_ws(' ', run_id, label_id, layer, feature, score, language, example) as key, count(*) as n
+from label_example
+group by run_id, label_id, layer, feature, score, language, example
+having count(*) > 1
 order by table_name, key
 limit 20;

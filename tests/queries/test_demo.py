@@ -17,11 +17,16 @@ from tests.queries import golden
 EMPTY = {
     "behaviours/minimal_pairs",
     "features/several_behaviours",
+    "labels/failures",
+    "labels/intruders",
+    "labels/methods",
+    "labels/one_language",
+    "labels/scores",
     "languages/universal_features",
     "provenance/claims",
 }
 """Questions that have no rows where there is one behaviour without minimal pairs, no attribution graph of a single prompt, no
-claim, and no feature that fires on four of five prompts of both languages."""
+claim, no label that was scored, and no feature that fires on four of five prompts of both languages."""
 
 
 @pytest.fixture(scope="module")
