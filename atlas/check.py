@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 
 from atlas.errors import DamagedError, StoreError, VersionError
 from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import sha256_file, sha256_text
 from atlas.loading import DERIVED, is_intact, name
+from atlas.places import settings_problems
 from atlas.publish import Audit, Progress, first_line, published_record
 from atlas.reader import Reader
 from atlas.schema import STORE_TABLES, TABLES, has_run, key_columns, table_columns
@@ -44,16 +44,22 @@ class Finding:
     problem: str
     next_step: str
     kind: str = "damaged"
-    """manifest, plan, record, shard, database, count, reference, catalogue, derived or version."""
+    """manifest, settings, plan, record, shard, database, count, reference, catalogue, derived or version."""
     run_id: str | None = None
     shard: str | None = None
 
 
 def check(path: Path | str, *, progress: Progress | None = None, audits: Sequence[Audit] = ()) -> list[Finding]:
     """Verify an atlas; returns what is wrong. Raises StoreError where there is no atlas at all."""
-    atlas = Atlas(path)
+    try:
+        atlas = Atlas(path)
+    except DamagedError as error:
+        return [Finding(Path("versions"), "is missing, with every manifest", str(error.hint), "manifest")]
     report = progress or (lambda stage, done, total: None)
     findings = list(_manifests(atlas))
+    for lost in settings_problems(atlas.path):
+        step = "Run `atlas repair`: it writes the file again from its second copy."
+        findings.append(_finding(atlas, lost, "does not say where the shards are", step, "settings"))
     visible = newest_intact(atlas)
     runs = visible.runs if visible else ()
     for run in runs:
@@ -161,16 +167,18 @@ def _shards(atlas: Atlas, records: Sequence[CommitRecord], report: Progress) -> 
 
 def shard_problem(atlas: Atlas, item: ShardFile) -> str | None:
     """Say what is wrong with a shard, None where nothing is."""
-    path = atlas.path / str(item.path)
+    place, path = atlas.place, str(item.path)
     try:
-        size = path.stat().st_size
+        size = place.size(path)
+        if size is None:
+            return "is missing"
         if size != item.bytes:
             return f"has {size:,} bytes; the commit record says {item.bytes:,}"
-        if sha256_file(path) != item.sha256:
+        if place.digest(path) != item.sha256:
             return "differs from its hash"
-        rows = pq.read_metadata(path).num_rows
-    except FileNotFoundError:
-        return "is missing"
+        rows = place.n_rows(path)
+    except StoreError:
+        raise  # a store that does not answer says nothing about the shard
     except Exception as error:  # noqa: BLE001 - any failure to read is the finding
         return f"cannot be read: {first_line(error)}"
     return None if rows == item.rows else f"has {rows:,} rows; the commit record says {item.rows:,}"

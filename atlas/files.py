@@ -158,6 +158,11 @@ class Stream(io.RawIOBase):
         """Give the number of bytes written."""
         return self.bytes_written
 
+    def digest(self) -> str:
+        """Give the SHA-256 of what was written until now."""
+        self._write_buffer()
+        return self._hash.hexdigest()
+
     def finish(self) -> str:
         """Make the file durable under its final name and return its SHA-256."""
         self._write_buffer()

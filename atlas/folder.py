@@ -7,8 +7,10 @@ finds the number taken reads again and takes the next. Order is by number, never
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from atlas import __version__, files
 from atlas.catalogue import Catalogue, utc_now
 from atlas.errors import DamagedError, StoreError, UsageError, VersionError
 from atlas.ids import canonical_json, sha256_text
+from atlas.places import Place, open_place, settle_place
 from atlas.seals import sealed, unseal
 from atlas.settings import CATALOGUE, DATABASE, FORMAT_VERSION
 
@@ -109,25 +112,38 @@ class Manifest:
         return cls(**content, sha256=digest)
 
 
+def has_remains(folder: Path) -> bool:
+    """Say whether a folder holds runs or a published file of an atlas, with or without manifests."""
+    return (folder / "runs").is_dir() or (folder / DATABASE).is_file()
+
+
 class Atlas:
     """A folder that holds an atlas.
 
-    Raises StoreError when there is none at `path`, VersionError for one of another format.
+    Raises StoreError when there is none at `path`, DamagedError when it has lost its manifests' folder.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        if not self.versions.is_dir() and has_remains(self.path):
+            raise DamagedError(f"{self.versions} is missing", hint="Run `atlas repair`: it rebuilds a manifest from the finished runs.")
         if not self.versions.is_dir():
             raise StoreError(f"there is no atlas at {self.path}", hint="`atlas demo` builds one; `atlas ingest --atlas DIR` starts one.")
+        if sys.byteorder != "little":
+            raise StoreError("this machine is big-endian; an atlas is little-endian", hint="Read it on x86-64 or ARM.")
 
     @classmethod
-    def create(cls, path: Path | str) -> Atlas:
+    def create(cls, path: Path | str, *, shards: str | None = None) -> Atlas:
         """Make an empty atlas, or open the one that is there.
 
-        Raises StoreError when the folder holds something else.
+        `shards`: URL on object storage under which a new atlas keeps its shards; None: in the folder, or as it was made.
+        Raises StoreError when the folder holds something else or the URL cannot be used, UsageError when the atlas that is there
+        keeps its shards elsewhere.
         """
         folder = Path(path)
         if not (folder / "versions").is_dir():
+            if has_remains(folder):
+                cls(folder)
             if folder.is_dir() and any(not entry.name.startswith(files.TEMPORARY) for entry in folder.iterdir()):
                 raise StoreError(f"{folder} is not empty and not an atlas", hint="Choose another folder.")
             if folder.exists() and not folder.is_dir():
@@ -135,8 +151,17 @@ class Atlas:
             files.make_folder(folder / "versions")
         atlas = cls(folder)
         if not atlas.manifest_numbers():
+            settle_place(folder, shards or "")
             files.write_once(atlas.manifest_path(0), sealed(Manifest(0, created_at=str(utc_now()), reason="created").content()))
+        if shards is not None and atlas.place.url != shards:
+            where = atlas.place.url or "its own folder"
+            raise UsageError(f"{folder} keeps its shards in {where}", hint="Leave --shards out, or start another atlas.")
         return atlas
+
+    @cached_property
+    def place(self) -> Place:
+        """Where the shards lie: the folder, or object storage."""
+        return open_place(self.path)
 
     @property
     def versions(self) -> Path:
@@ -174,9 +199,9 @@ class Atlas:
         """File of a finished attempt's row of table `run`: what a lost manifest is rebuilt from."""
         return self.run_folder(run_id) / f"run-{attempt}.json"
 
-    def data_folder(self, table: str, run_id: str) -> Path:
-        """Folder of a run's shards of one table."""
-        return self.path / "data" / table / run_id
+    def data_path(self, table: str, run_id: str, file: str) -> str:
+        """Path of a shard of a run, relative to the atlas, wherever its shards lie."""
+        return f"data/{table}/{run_id}/{file}.parquet"
 
     def manifest_path(self, number: int) -> Path:
         """File of a manifest."""

@@ -71,6 +71,8 @@ class Loader:
         self.records = records
         self.new_runs = [run_id for run_id in records if run_id not in carried]
         """Runs whose rows the file has not yet; all of them unless a publish is incremental."""
+        self.viewed: set[str] = set()
+        """Files outside the published one that its views read, relative to the folder."""
         self.n_activations = sum(item.rows for run in records for item in self.shards("activation", run))
 
     def shards(self, table: str, run_id: str) -> list[ShardFile]:
@@ -78,8 +80,8 @@ class Loader:
         return [item for record in self.records[run_id] for item in record.files if item.table == table and item.path]
 
     def paths(self, table: str, run_id: str) -> list[str]:
-        """List their absolute paths."""
-        return [str((self.atlas.path / str(item.path)).resolve()) for item in self.shards(table, run_id)]
+        """List their absolute paths on this machine."""
+        return [str(self.atlas.place.local(item)) for item in self.shards(table, run_id)]
 
     def stages(self, inline: bool) -> list[tuple[str, Callable[[], None]]]:
         """Give a function for each table that loads it, in an order in which references are kept."""
@@ -190,6 +192,7 @@ class Loader:
                 spans = sorted(layer_spans(path) for path in self.paths("activation", run_id))
                 in_order = [Path(span.path).relative_to(root).as_posix() for span in spans]
                 found[run_id] = [self._derived("activation", run_id, shards)] if overlapping(spans) else in_order
+                self.viewed.update(found[run_id])
         self._make_view("activation", found)
 
     def view_by_prompt(self) -> None:

@@ -3,7 +3,8 @@
 In: an atlas folder. Out: a list of what was done, each with the file and the next step. Every change is a rename, a new file or a
 new manifest, so that a crash in between leaves an atlas that the same command goes on with.
 
-repair: 1. damaged manifests are set aside, and what the newest said is rebuilt from the finished runs; 2. damaged shards and
+repair: 1. damaged manifests are set aside, and what the newest said is rebuilt from the rows of finished runs or, where these are
+lost too, from the published file; runs of which neither is left are named; 2. damaged shards and
 commit records are set aside and their runs hidden until they are ingested again, which computes only what is missing; 3. a plan is
 written again from the manifest; 4. a damaged atlas.duckdb is set aside; 5. the catalogue is rebuilt from the rows that are whole
 and from the published file.
@@ -29,15 +30,15 @@ from atlas import files
 from atlas.catalogue import KEYS, Catalogue, row_checksum, utc_now
 from atlas.check import Finding, check, database_problem, newest_intact, published_number
 from atlas.errors import AtlasError, DamagedError, StoreError
-from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
+from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, has_remains
 from atlas.ids import canonical_json, sha256_text
 from atlas.loading import DERIVED, merged_groups, name
+from atlas.places import QUARANTINE, ObjectStore, settings_problems
 from atlas.reader import Reader
 from atlas.seals import sealed, unseal
 from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS
-from atlas.shards import COMPACTED, write_parquet
+from atlas.shards import COMPACTED, write_shard
 
-QUARANTINE = "quarantine"
 STALE_SECONDS = 24 * 3600
 """Age after which a temporary file's writer is taken for dead."""
 
@@ -61,8 +62,10 @@ def repair(path: Path | str) -> list[Action]:
 
     Nothing is deleted: damaged files go to `quarantine/`.
     """
+    if has_remains(Path(path)):
+        files.make_folder(Path(path) / "versions")
     atlas = Atlas(path)
-    actions = list(_repair_manifests(atlas))
+    actions = [*_repair_settings(atlas), *_repair_manifests(atlas)]
     findings = check(atlas.path)
     actions += _repair_runs(atlas, findings)
     for finding in findings:
@@ -79,6 +82,21 @@ def _set_aside(atlas: Atlas, path: Path, next_step: str) -> Action:
     target = atlas.path / QUARANTINE / f"{utc_now():%Y%m%d%H%M%S}-{secrets.token_hex(3)}-{path.name}"
     files.move(path, target)
     return Action(path.relative_to(atlas.path), f"set aside as {target.relative_to(atlas.path)}", next_step)
+
+
+def _set_shard_aside(atlas: Atlas, path: Path, next_step: str) -> Action:
+    quarantined = f"{utc_now():%Y%m%d%H%M%S}-{secrets.token_hex(3)}-{path.name}"
+    atlas.place.set_aside(path.as_posix(), quarantined)
+    return Action(path, f"set aside as {QUARANTINE}/{quarantined}", next_step)
+
+
+def _repair_settings(atlas: Atlas) -> Iterator[Action]:
+    """Write the file that says where the shards are again, from its second copy."""
+    place = atlas.place
+    if isinstance(place, ObjectStore):
+        for lost in settings_problems(atlas.path):
+            files.write_whole(lost, sealed({"url": place.url, "atlas": place.atlas_id}))
+            yield Action(lost.relative_to(atlas.path), "written again from its second copy")
 
 
 def _repair_manifests(atlas: Atlas) -> Iterator[Action]:
@@ -98,10 +116,12 @@ def _repair_manifests(atlas: Atlas) -> Iterator[Action]:
     intact = newest_intact(atlas)
     known = {run.run_id for number in atlas.manifest_numbers() for run in atlas.manifest(number).runs}
     runs = (intact.runs if intact else ()) + tuple(_finished_runs(atlas, known))
+    runs += tuple(_published_runs(atlas, known | {run.run_id for run in runs}))
     # The damaged number is not used again: a published file may name it.
     following = Manifest(highest + 1, runs, created_at=str(utc_now()), reason="repair")
     files.write_once(atlas.manifest_path(following.number), sealed(following.content()))
     yield Action(atlas.manifest_path(following.number).relative_to(atlas.path), f"written again with {len(runs)} runs", "Run `atlas runs`.")
+    yield from _orphans(atlas, known | {run.run_id for run in runs})
 
 
 def _finished_runs(atlas: Atlas, known: set[str]) -> Iterator[ManifestRun]:
@@ -113,9 +133,55 @@ def _finished_runs(atlas: Atlas, known: set[str]) -> Iterator[ManifestRun]:
         with contextlib.suppress(DamagedError):
             row = unseal(rows[-1])
             attempt = int(row["attempt"])
-            records = sorted(path for path in atlas.done_folder(folder.name, attempt).glob("*.json") if not path.stem.startswith(COMPACTED))
-            digests = {path.stem: sha256_text(path.read_text(encoding="utf-8")) for path in records}
-            yield ManifestRun(folder.name, attempt, row, digests)
+            yield _run_of_records(atlas, folder.name, attempt, row)
+
+
+def _run_of_records(atlas: Atlas, run_id: str, attempt: int, row: Mapping[str, Any]) -> ManifestRun:
+    records = [path for path in atlas.done_folder(run_id, attempt).glob("*.json") if not path.stem.startswith(COMPACTED)]
+    return ManifestRun(run_id, attempt, row, {path.stem: sha256_text(path.read_text(encoding="utf-8")) for path in sorted(records)})
+
+
+def _published_runs(atlas: Atlas, known: set[str]) -> Iterator[ManifestRun]:
+    """Find runs whose row is lost but stands in the published file, where their commit records still give all rows it counts."""
+    try:
+        with Reader(atlas.path) as reader:
+            rows = reader.sql("select * from run").arrow().to_pylist()
+            counts = reader.sql("select run_id, table_name, n_rows from run_table").rows()
+    except StoreError:
+        return
+    for row in rows:
+        run_id, attempt = str(row["run_id"]), int(row["attempt"])
+        if run_id in known:
+            continue
+        stored = {key: str(value) if isinstance(value, datetime.datetime) else value for key, value in row.items()}
+        found: dict[str, int] = {}
+        with contextlib.suppress(DamagedError):
+            run = _run_of_records(atlas, run_id, attempt, stored)
+            for item in (item for record in atlas.records(run) for item in record.files):
+                found[item.table] = found.get(item.table, 0) + item.rows
+            if found == {table: rows for owner, table, rows in counts if owner == run_id}:
+                files.write_whole(atlas.row_path(run_id, attempt), sealed(stored))
+                yield run
+
+
+def _orphans(atlas: Atlas, visible: set[str]) -> Iterator[Action]:
+    """Name the runs that have commit records but whose end nothing proves any more."""
+    for folder in sorted((atlas.path / "runs").glob("*")):
+        if folder.name in visible:
+            continue
+        records = []
+        for path in sorted(folder.glob("done*/*.json")):
+            with contextlib.suppress(DamagedError):
+                records.append(CommitRecord.read(path))
+        if records:
+            n_rows = sum(item.rows for record in records for item in record.files)
+            n_bytes = sum(item.bytes for record in records for item in record.files)
+            names = ", ".join(sorted({record.shard for record in records})[:5])
+            what = (
+                f"hidden: {len(records)} committed shards ({names}, …; {n_rows:,} rows) of which nothing says that they are the whole run"
+            )
+            step = "Run the same `atlas ingest` or `atlas import` again (plan.json says which): it computes only what is missing."
+            yield Action(folder.relative_to(atlas.path), what, step, n_bytes)
 
 
 def _repair_runs(atlas: Atlas, findings: Iterable[Finding]) -> list[Action]:
@@ -134,6 +200,8 @@ def _repair_runs(atlas: Atlas, findings: Iterable[Finding]) -> list[Action]:
         record_paths = {
             path for path in atlas.run_folder(finding.run_id).glob(f"done*/{finding.shard}.json") if _names_damage(path, finding)
         }
+        if finding.kind == "shard" and atlas.place.size(finding.path.as_posix()) is not None:
+            actions.append(_set_shard_aside(atlas, finding.path, step))
         for path in {atlas.path / finding.path, *record_paths}:
             if path.exists():
                 actions.append(_set_aside(atlas, path, step))
@@ -245,16 +313,13 @@ def _merge(atlas: Atlas, run: ManifestRun, records: list[CommitRecord]) -> Commi
         for item in record.files:
             by_table.setdefault(item.table, []).append(item)
     for table, items in by_table.items():
-        paths = [str(atlas.path / item.path) for item in items if item.path]
+        paths = [str(atlas.place.local(item)) for item in items if item.path]
         if not paths:
             written.append(ShardFile(table, None, 0, 0, None))
             continue
-        folder = atlas.data_folder(table, run.run_id)
-        target = folder / f"{shard}.parquet"
-        result = write_parquet(target, table, merged_groups(table, paths), grouped=True)
-        assert result is not None
-        files.sync_folder(folder)
-        written.append(ShardFile(table, target.relative_to(atlas.path).as_posix(), result.rows, result.bytes, result.sha256))
+        path = atlas.data_path(table, run.run_id, shard)
+        written.append(write_shard(atlas.place, path, table, merged_groups(table, paths), grouped=True))
+    atlas.place.sync([item.path for item in written if item.path])
     record = CommitRecord(run.run_id, shard, run.attempt, tuple(written))
     files.write_once(atlas.record_path(run.run_id, run.attempt, shard), record.seal())
     return record
@@ -283,17 +348,17 @@ def gc(path: Path | str, *, dry_run: bool = True, keep_manifests: int = KEEP_MAN
             referred.update(item.path for item in record.files if item.path)
         else:
             doomed.append((record_path, "commit record that no kept manifest names"))
-    for data in sorted((atlas.path / "data").rglob("*.parquet")):
-        if data.name.startswith(files.TEMPORARY):
-            continue
-        if data.relative_to(atlas.path).as_posix() not in referred and _age(data) >= keep_days * 86400:
-            doomed.append((data, "shard that no commit record names"))
+    now = time.time()
+    unnamed = [held for held in atlas.place.listing() if held.path not in referred and now - held.modified >= keep_days * 86400]
     doomed += _left_behind(atlas)
     doomed += _unused_derived(atlas)
     actions = [Action(item.relative_to(atlas.path), why, bytes=item.stat().st_size) for item, why in doomed]
+    actions += [Action(Path(held.path), "shard that no commit record names", bytes=held.bytes) for held in unnamed]
     if not dry_run:
         for item, _why in doomed:
             files.remove(item)
+        for held in unnamed:
+            atlas.place.remove(held.path)
         _remove_empty_folders(atlas)
     return actions
 
@@ -345,9 +410,10 @@ def _remove_empty_folders(atlas: Atlas) -> None:
 
 
 def sizes(path: Path | str) -> Mapping[str, int]:
-    """Give the bytes of each part of an atlas: database, data, derived, runs, versions, quarantine."""
+    """Give the bytes of each part of an atlas: database, data (wherever it lies), derived, runs, versions, quarantine."""
     atlas = Atlas(path)
     parts = {part: sum(item.stat().st_size for item in (atlas.path / part).rglob("*") if item.is_file()) for part in _parts()}
+    parts["data"] = sum(held.bytes for held in atlas.place.listing())
     database = atlas.path / DATABASE
     return {"database": database.stat().st_size if database.exists() else 0, **parts, "free": shutil.disk_usage(atlas.path).free}
 

@@ -3,7 +3,7 @@
 In: an atlas folder, build steps that fill derived tables, audits that must return no row. Out: a file that opens in any DuckDB
 client from 1.5 on. Until the last rename nothing changes for anybody; whatever fails before it leaves the old file.
 
-1. Take the lock, read the newest manifest, verify every shard's hash.
+1. Take the lock, read the newest manifest, verify every shard's hash (fetching it, where shards lie on object storage).
 2. Create the schema in `atlas.duckdb.next` and load the tables in its order; activations stand inside up to `inline_rows`, and as
    a view over the shards, with relative paths, above it.
 3. Run the build steps, then the audits.
@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -108,6 +108,7 @@ def publish(
                 verify_shards(atlas, [record for found in records.values() for record in found], report)
                 n_rows, inline = job.fill(built, carried)
             n_bytes = _swap_in(atlas, built, manifest, _signature(build))
+            atlas.place.forget(job.viewed)
         finally:
             _clear(built)
     seconds = time.monotonic() - started
@@ -135,24 +136,16 @@ def verify_shards(atlas: Atlas, records: Sequence[CommitRecord], report: Progres
     """Compare every shard with its hash; raises DamagedError that names the first damaged ones."""
     shards = [item for record in records for item in record.files if item.path]
     with ThreadPoolExecutor(4) as pool:
-        digests = pool.map(lambda item: _digest(atlas.path / str(item.path)), shards)
         damaged = []
-        for done, (item, digest) in enumerate(zip(shards, digests, strict=True), 1):
-            if digest != item.sha256:
-                damaged.append(f"{item.path} ({'missing' if digest is None else 'differs from its hash'})")
+        for done, (item, problem) in enumerate(zip(shards, pool.map(atlas.place.problem, shards), strict=True), 1):
+            if problem is not None:
+                damaged.append(f"{item.path} ({problem})")
             report("verify shards", done, len(shards))
     if damaged:
         raise DamagedError(
             f"{len(damaged)} of {len(shards)} shards are damaged: {', '.join(damaged[:5])}",
             hint="`atlas repair` sets them aside and says which runs to ingest again; the published atlas stays as it was.",
         )
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return sha256_file(path)
-    except OSError:
-        return None
 
 
 def _clear(built: Path) -> None:
@@ -200,6 +193,8 @@ class _Job:
     report: Progress
     inline_rows: int
     memory: str
+    viewed: set[str] = field(default_factory=set)
+    """Files outside the published one that its views read, relative to the folder."""
 
     def fill(self, built: Path, carried: Collection[str]) -> tuple[int, bool]:
         """Fill the new file; returns the number of rows and whether activations are in it. Raises NotIncremental."""
@@ -211,6 +206,8 @@ class _Job:
             if carried and connection.execute("select activations_inline from atlas").fetchall() != [(inline,)]:
                 raise NotIncremental("activation")
             self._load(connection, loader, inline)
+            self.viewed.clear()
+            self.viewed.update(loader.viewed)
             for done, step in enumerate(self.build, 1):
                 with engine_errors(f"build step {step.name}"):
                     step.run(connection)

@@ -142,7 +142,7 @@ def table_difference(table: str, first: Sequence[str], second: Sequence[str]) ->
 def _paths(atlas: Atlas, run: ManifestRun, table: str) -> list[str]:
     if not has_run(table) and table not in ("model", "transcoder", "label", "label_score", "claim", "parameter_set"):
         return []
-    return [str(atlas.path / item.path) for record in atlas.records(run) for item in record.files if item.table == table and item.path]
+    return [str(atlas.place.local(item)) for record in atlas.records(run) for item in record.files if item.table == table and item.path]
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

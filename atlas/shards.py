@@ -31,10 +31,11 @@ from atlas.encoding import conform, encoded_groups, writer_options
 from atlas.errors import DamagedError, StoreError, UsageError
 from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import canonical_json, check_run_id, check_shard, sha256_text
+from atlas.places import Place
 from atlas.schema import STORE_TABLES, arrow_schema, table_columns
 from atlas.seals import sealed, unseal
 
-__all__ = ["Atlas", "RunWriter", "ShardTables", "shard_of", "write_parquet"]
+__all__ = ["Atlas", "RunWriter", "ShardTables", "shard_of", "write_parquet", "write_shard"]
 
 COMPACTED = "compacted-"
 """Begins the names of the shards that compaction writes; no stage's shard may begin so."""
@@ -81,6 +82,20 @@ def write_parquet(
                 n_rows += group.num_rows
         digest = stream.finish()
         return WrittenFile(n_rows, stream.bytes_written, digest)
+
+
+def write_shard(
+    place: Place, path: str, table: str, rows: pa.Table | Iterable[pa.RecordBatch] | Iterable[pa.Table], *, grouped: bool = False
+) -> ShardFile:
+    """Write rows as one shard where an atlas keeps its shards; the names in a folder are synced by `Place.sync`.
+
+    Raises InputError for rows that do not fit schema.sql, StoreError when the disk or the object store refuses.
+    """
+    with place.writing(path) as target:
+        result = write_parquet(target, table, rows, grouped=grouped)
+    if result is None:
+        return ShardFile(table, None, 0, 0, None)
+    return ShardFile(table, path, result.rows, result.bytes, result.sha256)
 
 
 def _chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -137,7 +152,7 @@ class RunWriter:
             found = CommitRecord.read(path)
         except DamagedError:
             found = None
-        if found is not None and all(_has_size(self.atlas.path / item.path, item.bytes) for item in found.files if item.path):
+        if found is not None and all(self.atlas.place.size(item.path) == item.bytes for item in found.files if item.path):
             return found
         files.move(path, self.atlas.path / "quarantine" / f"{self.run_id}-{secrets.token_hex(4)}-{path.name}")
         return None
@@ -172,8 +187,7 @@ class RunWriter:
         try:
             for table, rows in tables.items():
                 written.append(self._write_table(shard, table, rows))
-            for folder in {(self.atlas.path / item.path).parent for item in written if item.path}:
-                files.sync_folder(folder)
+            self.atlas.place.sync([item.path for item in written if item.path])
             record = CommitRecord(self.run_id, shard, self.attempt, tuple(written))
             files.make_folder(self.done)
             won = files.write_once(self.atlas.record_path(self.run_id, self.attempt, shard), record.seal())
@@ -186,19 +200,14 @@ class RunWriter:
         return self.record(shard)
 
     def _write_table(self, shard: str, table: str, rows: pa.Table | Iterable[pa.RecordBatch]) -> ShardFile:
-        folder = self.atlas.data_folder(table, self.run_id)
-        files.make_folder(folder)
-        path = folder / f"{shard}-{self.attempt}{secrets.token_hex(4)}.parquet"
-        result = write_parquet(path, table, rows)
-        if result is None:
-            return ShardFile(table, None, 0, 0, None)
-        return ShardFile(table, path.relative_to(self.atlas.path).as_posix(), result.rows, result.bytes, result.sha256)
+        path = self.atlas.data_path(table, self.run_id, f"{shard}-{self.attempt}{secrets.token_hex(4)}")
+        return write_shard(self.atlas.place, path, table, rows)
 
     def _discard(self, written: Iterable[ShardFile]) -> None:
         for item in written:
             if item.path:
                 with contextlib.suppress(StoreError):
-                    files.remove(self.atlas.path / item.path)
+                    self.atlas.place.remove(item.path)
 
     def finish(self, run_row: Mapping[str, Any], *, shards: Sequence[str] | None = None) -> Manifest:
         """Make the run visible: its row, then the next manifest. A complete run is left as it is.
@@ -260,10 +269,3 @@ class RunWriter:
             return unseal(path)
         files.move(path, self.atlas.path / "quarantine" / f"{self.run_id}-{secrets.token_hex(4)}-{path.name}")
         return self._stored_row(row)
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False

@@ -48,13 +48,15 @@ def run_plan(
     *,
     again: bool = False,
     engine: Engine = alone,
+    shards: str | None = None,
     progress: Progress | None = None,
     narrate: Callable[[str], None] | None = None,
     before_finish: Callable[[], object] | None = None,
 ) -> Outcome:
     """Do what a plan says and what is not done yet.
 
-    `engine` does the shards; whatever it is, the run's id and its tables are the same. `narrate` is told, before anything is computed,
+    `engine` does the shards; whatever it is, the run's id and its tables are the same. `shards`: URL on object storage where a new
+    atlas keeps its shards; None: its folder, or as it was made. `narrate` is told, before anything is computed,
     what the plan can show; `before_finish` is called before the run becomes visible.
 
     Raises:
@@ -64,7 +66,7 @@ def run_plan(
         StoreError: the atlas cannot be written.
     """
     job = prepare(plan)
-    atlas = Atlas.create(folder)
+    atlas = Atlas.create(folder, shards=shards)
     with RunWriter(atlas, job.identity, job.run_id, again=again) as writer:
         if writer.is_complete:
             return Outcome(writer.run_id, was_complete=True)

@@ -204,7 +204,7 @@ def committed_file(writer: RunWriter, shard: str, table: str, verified: set[Path
     """
     for item in committed(writer, shard).files:
         if item.table == table and item.path is not None:
-            path = writer.atlas.path / item.path
+            path = writer.atlas.place.local(item)
             if path not in verified and sha256_file(path) != item.sha256:
                 raise DamagedError(
                     f"{path} differs from its commit record", hint="`atlas check` names all damage; `atlas repair` mends it."

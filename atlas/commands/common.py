@@ -27,10 +27,18 @@ AtlasOption = Annotated[
     Path | None,
     typer.Option("--atlas", "-a", metavar="DIR", help="Folder of the atlas; default: $ATLAS, else the one in the current folder."),
 ]
+FolderArgument = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas; the same as --atlas DIR.")]
 FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format", "-f", help="table, csv, tsv, json, jsonl, markdown, latex, html, parquet, arrow; default: table, csv in a pipe."
+    ),
+]
+ShardsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where a new atlas keeps its shards, e.g. s3://bucket/prefix; credentials come from the environment; default: its folder.",
     ),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")]
@@ -42,6 +50,13 @@ Progress = Callable[[str, int, int], None]
 def say(text: str) -> None:
     """Print narration to stderr."""
     typer.echo(text, err=True)
+
+
+def either(path: Path | None, atlas: Path | None) -> Path | None:
+    """Take the folder that was given as argument or as --atlas; raises UsageError where both are given and differ."""
+    if path is not None and atlas is not None and path.resolve() != atlas.resolve():
+        raise UsageError(f"Two atlases are named: {path} and --atlas {atlas}.", hint="Give one of them.")
+    return path if path is not None else atlas
 
 
 def parse_assignments(pairs: list[str], what: str = "--param") -> dict[str, str]:

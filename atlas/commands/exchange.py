@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas.commands.common import AtlasOption, answer, interruptible, parse_assignments, print_table, progress_bars, say
+from atlas.commands.common import AtlasOption, ShardsOption, answer, interruptible, parse_assignments, print_table, progress_bars, say
 from atlas.commands.store import publish_atlas
 from atlas.errors import UsageError
 from atlas.find import find_atlas
@@ -33,6 +33,7 @@ def import_results(
     kind: Annotated[str, typer.Argument(help="thesis, graph or neuronpedia.")],
     path: Annotated[Path, typer.Argument(help="File or folder of the results.")],
     atlas: Annotated[Path, typer.Option("--atlas", "-a", metavar="DIR", help="Folder of the atlas; made if absent.")] = Path("my.atlas"),
+    shards: ShardsOption = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Leave atlas.duckdb as it is.")] = False,
 ) -> None:
     """Import what another tool has published, as one run or not at all; the same content again changes nothing.
@@ -51,7 +52,7 @@ def import_results(
         imported = read(kind, path)
         for note in imported.notes:
             say(f"note: {note}")
-        with RunWriter(Atlas.create(atlas), imported.plan, run_id(imported.plan)) as writer:
+        with RunWriter(Atlas.create(atlas, shards=shards), imported.plan, run_id(imported.plan)) as writer:
             was_complete = writer.is_complete
             if not was_complete:
                 writer.commit("import", imported.tables)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from atlas.commands.common import FormatOption, interruptible, print_table, progress_bars, say
+from atlas.commands.common import FormatOption, ShardsOption, interruptible, print_table, progress_bars, say
 from atlas.commands.store import publish_atlas
 
 if TYPE_CHECKING:
     from ingest.plan import Plan
+    from ingest.workshop import Workshop
 
 
 def register(app: typer.Typer) -> None:
@@ -128,12 +129,25 @@ def ingest(
     plan: Plan,
     atlas: Annotated[Path, typer.Option("--atlas", "-a", metavar="DIR", help="Folder of the atlas; made if absent.")] = Path("my.atlas"),
     again: Annotated[bool, typer.Option("--again", help="Run a complete plan once more, as a further attempt.")] = False,
+    engine: Annotated[str, typer.Option(help="local: this process; ray: a Ray cluster, a worker per GPU or CPU.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Workers of --engine ray; default: one per GPU, or CPU.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, e.g. auto or ray://head:10001; default: $RAY_ADDRESS, else one on this machine.")
+    ] = None,
+    shard_of: Annotated[
+        str | None,
+        typer.Option("--shard-of", metavar="I/N", help="One of N processes on one folder, I from 0; auto: Slurm array or torchrun."),
+    ] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="Compute nothing: show the run if all its shards are committed.")] = False,
+    incremental: Annotated[bool, typer.Option("--incremental", help="Publish by adding new runs to a copy of the published file.")] = False,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Leave atlas.duckdb as it is.")] = False,
+    shards: ShardsOption = None,
 ) -> None:
     """Run prompts through a model with transcoders: activations, graph, interventions, circuits; then publish.
 
-    A plan that is complete does nothing; one that was stopped goes on where it stopped. With --corpus, a corpus is read instead, as
-    a run of its own: what each feature fires on, by language.
+    A plan that is complete does nothing; one that was stopped goes on where it stopped, shard by shard (`atlas plan --list-shards`).
+    With --corpus, a corpus is read instead, as a run of its own: what each feature fires on, by language. Several machines give the
+    same tables as one: with Ray, or with --shard-of in a Slurm array (docs/scale.md).
 
     \b
     Examples:
@@ -142,6 +156,8 @@ def ingest(
       atlas ingest --corpus news.parquet --corpus-tokens 1000000 --languages "" --atlas my.atlas
       atlas ingest --model Qwen/Qwen3-4B --transcoders mwhanna/qwen3-4b-transcoders \\
           --behaviour antonyms_qwen --layers 10-25 --device cuda --dtype bfloat16 --atlas qwen.atlas
+      atlas ingest qwen.toml --atlas /shared/qwen.atlas --engine ray --address auto
+      sbatch --array=0-7 --gpus=1 --wrap "atlas ingest qwen.toml --atlas /shared/qwen.atlas --shard-of auto"
     A plan file holds the same names:
       model = "embedded:bilingual"
       behaviours = ["antonyms", "agreement"]
@@ -150,10 +166,49 @@ def ingest(
     from ingest.pipeline import run_plan
 
     with interruptible("ingest"), progress_bars() as progress:
-        outcome = run_plan(atlas, plan, again=again, progress=progress, narrate=say)
-        say(f"run {outcome.run_id} ({plan.title}) {'was complete' if outcome.was_complete else 'is complete'}")
-        if not no_publish:
-            publish_atlas(atlas, progress)
+        chosen = _engine(engine, workers, address, shard_of, finish=finish, again=again)
+        outcome = run_plan(atlas, plan, again=again, engine=chosen, shards=shards, progress=progress, narrate=say)
+        if outcome.was_complete:
+            state = "was complete"
+        else:
+            state = "is complete" if outcome.finished_here else "is complete; another process of it has shown it"
+        say(f"run {outcome.run_id} ({plan.title}) {state}")
+        if not no_publish and (outcome.finished_here or not shard_of):
+            publish_atlas(atlas, progress, incremental=incremental)
+
+
+def _engine(
+    engine: str, workers: int | None, address: str | None, shard_of: str | None, *, finish: bool, again: bool
+) -> Callable[[Workshop], None]:
+    """Choose who computes the shards.
+
+    Raises:
+        UsageError: flags that exclude each other, an unknown engine, a wrong --shard-of.
+    """
+    import os
+
+    from atlas.errors import UsageError
+    from ingest.engines import alone, together
+
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine is {engine!r}.", hint="One of: local, ray.")
+    if engine != "ray" and (workers is not None or address is not None):
+        raise UsageError("--workers and --address speak of a Ray cluster.", hint="Give --engine ray, or leave them out.")
+    if sum((engine == "ray", shard_of is not None, finish)) > 1:
+        raise UsageError("--engine ray, --shard-of and --finish exclude each other.", hint="Give one of them.")
+    if shard_of is not None and again:
+        raise UsageError(
+            "--again with --shard-of: a process that starts late would begin one more attempt.", hint="Run it in one process, or with Ray."
+        )
+    if finish:
+        return lambda _: None
+    if shard_of is not None:
+        return together(shard_of, os.environ)
+    if engine == "ray":
+        from ingest.engines.cluster import Cluster
+
+        return Cluster(workers, address, say)
+    return alone
 
 
 @_with_plan_flags

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from atlas.commands.common import AtlasOption, FormatOption, OutOption, answer, parse_assignments, print_table, say
-from atlas.errors import UsageError
+from atlas.commands.common import AtlasOption, FolderArgument, FormatOption, OutOption, answer, either, parse_assignments, print_table, say
+from atlas.errors import QueryError, UsageError
 from atlas.find import find_atlas
 
 
@@ -91,9 +94,23 @@ def sql(
     statement = sys.stdin.read() if text == "-" else text
     if not statement.strip():
         raise UsageError("There is no SQL.", hint='For example: atlas sql "select * from run"')
-    with package.open(find_atlas(atlas)) as reader:
+    with package.open(find_atlas(atlas)) as reader, _parameters_hinted():
         found = answer(reader, None, statement, parse_assignments(param or []))
     print_table(found.table, format_name, out, provenance=found.provenance)
+
+
+@contextmanager
+def _parameters_hinted() -> Iterator[None]:
+    """Say how a parameter is given, where the engine says that one was not."""
+    try:
+        yield
+    except QueryError as error:
+        missing = re.search(r"not provided for the following (?:prepared statement )?parameters: ([\w, ]+)", error.message)
+        if missing is None:
+            raise
+        names = [name.strip() for name in missing[1].split(",")]
+        hint = "Give " + " ".join(f"-p {name}=VALUE" for name in names)
+        raise QueryError(f"the statement's {', '.join(f'${name}' for name in names)} has no value", hint=hint) from error
 
 
 def schema(
@@ -120,9 +137,8 @@ def schema(
 
 
 def tui(
-    path: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas; default: the one in the current folder.")
-    ] = None,
+    path: FolderArgument = None,
+    atlas: AtlasOption = None,
     replay: Annotated[Path | None, typer.Option(help="Repeat the actions of a journal.")] = None,
     journal: Annotated[Path | None, typer.Option(help="Write the journal of actions here.")] = None,
 ) -> None:
@@ -136,4 +152,4 @@ def tui(
     """
     from tui.app import run
 
-    raise typer.Exit(run(path, replay=replay, journal=journal))
+    raise typer.Exit(run(either(path, atlas), replay=replay, journal=journal))

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas.commands.common import AtlasOption, FormatOption, Progress, interruptible, print_table, progress_bars, say
+from atlas.commands.common import (
+    AtlasOption,
+    FolderArgument,
+    FormatOption,
+    Progress,
+    either,
+    interruptible,
+    print_table,
+    progress_bars,
+    say,
+)
 from atlas.find import find_atlas
 from atlas.settings import KEEP_DAYS, KEEP_MANIFESTS
 
@@ -32,29 +42,42 @@ def register(app: typer.Typer) -> None:
     app.add_typer(runs, name="runs")
 
 
-def publish_atlas(folder: Path, progress: Progress | None = None) -> None:
-    """Build atlas.duckdb of a folder with the shipped build steps and audits."""
+def publish_atlas(folder: Path, progress: Progress | None = None, *, incremental: bool = False) -> None:
+    """Build atlas.duckdb of a folder with the shipped build steps and audits; `incremental`: add new runs to a copy of the old file."""
     import queries
     from atlas.publish import publish as build
 
-    result = build(folder, build=queries.build_steps(), audits=queries.audits(), progress=progress)
+    result = build(folder, build=queries.build_steps(), audits=queries.audits(), progress=progress, incremental=incremental)
+    if incremental:
+        new = result.n_runs - result.n_carried
+        kept = f"{result.n_carried} runs kept from the published file, {new} added"
+        say(kept if result.n_carried else "built anew: nothing could be kept")
     say(f"published {folder}/atlas.duckdb (manifest {result.manifest}, {result.n_rows:,} rows)")
 
 
-def publish(path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None) -> None:
+def publish(
+    path: FolderArgument = None,
+    atlas: AtlasOption = None,
+    incremental: Annotated[bool, typer.Option("--incremental", help="Add new runs to a copy of the published file.")] = False,
+) -> None:
     """Build atlas.duckdb from the shards and swap it in; readers of the old one go on undisturbed.
+
+    With --incremental the runs that the published file has are kept as they are, and only new ones are verified and loaded; where
+    the file was built by another version, or a run is gone or changed, all is built as usual.
 
     \b
     Examples:
       atlas publish demo.atlas
+      atlas publish demo.atlas --incremental
     """
-    folder = find_atlas(path)
+    folder = find_atlas(either(path, atlas))
     with interruptible("publish"), progress_bars() as progress:
-        publish_atlas(folder, progress)
+        publish_atlas(folder, progress, incremental=incremental)
 
 
 def check(
-    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None,
+    path: FolderArgument = None,
+    atlas: AtlasOption = None,
     format_name: FormatOption = None,
 ) -> None:
     """Verify every hash, count and reference; exit code 4 when something is wrong.
@@ -67,7 +90,7 @@ def check(
 
     from atlas.check import check as run_check
 
-    folder = find_atlas(path)
+    folder = find_atlas(either(path, atlas))
     with interruptible("check"), progress_bars() as progress:
         findings = run_check(folder, progress=progress)
     if not findings:
@@ -80,7 +103,8 @@ def check(
 
 
 def repair(
-    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None,
+    path: FolderArgument = None,
+    atlas: AtlasOption = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Do not build atlas.duckdb again.")] = False,
     format_name: FormatOption = None,
 ) -> None:
@@ -92,21 +116,25 @@ def repair(
     Examples:
       atlas check demo.atlas || atlas repair demo.atlas
     """
+    from atlas.folder import Atlas
     from atlas.maintain import repair as run_repair
 
-    folder = find_atlas(path)
+    folder = find_atlas(either(path, atlas))
     with interruptible("repair"), progress_bars() as progress:
         actions = run_repair(folder)
         if actions:
             _print_actions(actions, format_name)
-            if not no_publish:
+            if not Atlas(folder).manifest().runs:
+                say(f"{folder}: no run is left to show; atlas.duckdb stays as it is")
+            elif not no_publish:
                 publish_atlas(folder, progress)
         else:
             say(f"{folder}: nothing is damaged")
 
 
 def compact(
-    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None,
+    path: FolderArgument = None,
+    atlas: AtlasOption = None,
     run: Annotated[str | None, typer.Option(help="Only this run: its id, or its first digits; default: all.")] = None,
     format_name: FormatOption = None,
 ) -> None:
@@ -119,7 +147,7 @@ def compact(
     """
     from atlas.maintain import compact as run_compact
 
-    folder = find_atlas(path)
+    folder = find_atlas(either(path, atlas))
     with interruptible("compact"):
         actions = run_compact(folder, run)
     if actions:
@@ -129,7 +157,8 @@ def compact(
 
 
 def gc(
-    path: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of the atlas.")] = None,
+    path: FolderArgument = None,
+    atlas: AtlasOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would go.")] = False,
     keep_manifests: Annotated[int, typer.Option(min=1, help="Newest manifests to keep, with all they name.")] = KEEP_MANIFESTS,
     keep_days: Annotated[float, typer.Option(min=0, help="Keep what is younger, in days; a run being written is young.")] = KEEP_DAYS,
@@ -145,7 +174,7 @@ def gc(
     """
     from atlas.maintain import gc as run_gc
 
-    folder = find_atlas(path)
+    folder = find_atlas(either(path, atlas))
     actions = run_gc(folder, dry_run=True, keep_manifests=keep_manifests, keep_days=keep_days)
     if not actions:
         say(f"{folder}: nothing to remove (kept: {keep_manifests} manifests, and what is younger than {keep_days:g} days)")
