@@ -2,7 +2,8 @@
 
 In: a `Scene` over all positions, pairs of prompts, a config. Out: rows of evaluation (METHODS, section 6).
 
-    directionality    share of held-out prompts' effects with the sign that star_total predicted on train prompts, beside matched features
+    directionality    share of held-out prompts' effects with the sign that star_total predicted on train prompts; null: matched features
+                      in the tested ones' places
     persistence       rank correlation over features of mean effects: train against held-out templates (language all), and two languages;
                       Jaccard of the strongest sets second; null: features exchanged within their layer
     replaceability    rise of the predicted token after injecting another concept's features, beside matched random sets
@@ -11,7 +12,7 @@ In: a `Scene` over all positions, pairs of prompts, a config. Out: rows of evalu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -20,12 +21,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from atlas import stats
-from ingest.controls import MINIMUM_DISTINCT
+from ingest.controls import MINIMUM_DISTINCT, product_of
 from ingest.intervene import battery
 from ingest.intervene.activity import Doubles
 from ingest.intervene.battery import InterventionConfig, Scene, Singles, make_scene
 from ingest.intervene.edits import Integers
-from ingest.intervene.measure import Measured, run_jobs
+from ingest.intervene.measure import Measured, PooledControls, rows_in, run_jobs
 from ingest.intervene.rules import FeatureKey
 from ingest.intervene.tables import EXPECTED, prefers_expected, transfer_rises
 from ingest.prompts import Prompt, PromptPair
@@ -33,6 +34,8 @@ from ingest.type_tests import type_rows
 
 Rows = list[dict[str, Any]]
 DRAWS = 999
+OFTEN = 0.25
+"""A matched feature counts where it stands beside the tested one on this share of the prompts of the commonest one."""
 
 
 def property_rows(
@@ -50,32 +53,98 @@ def property_rows(
     return [{"behaviour": behaviour, **row} for row in rows]
 
 
+@dataclass(frozen=True)
+class Slot:
+    """One tested feature and what could have stood in its place."""
+
+    name: int
+    n_rows: int
+    """Held-out prompts on which it is active: its weight in the mean."""
+    right: float
+    """Share of its effects there that have its predicted sign."""
+    others: tuple[int, ...]
+    """Matched features, other tested ones among them."""
+    others_right: Doubles
+    """Share of the effects of each that have the tested feature's predicted sign, on the prompts on which it stands beside it."""
+
+
 def directionality(scene: Scene, singles: Singles, features: Sequence[FeatureKey]) -> Rows:
-    """Share of single ablations on held-out prompts whose effect has the predicted sign; controls are matched features' effects there."""
-    tested = set(battery.test_prompts(scene).tolist())
+    """Share of single ablations on held-out prompts whose effect has the predicted sign; controls are matched features' effects there.
+
+    The null exchanges features: a draw puts one feature, the same on all prompts, in each tested feature's place, none twice, the
+    tested ones included: theirs is one draw of all. Drawing another neighbour on every prompt would average the differences between
+    features away, and leaving the tested ones out would take the mean of few neighbours for that of all: both reject too often.
+    """
+    tested = np.isin(singles.prompt, battery.test_prompts(scene))
     predicted = _signs(scene)
-    right: list[float] = []
-    clusters: list[str] = []
-    controls: list[Doubles] = []
+    slots: list[Slot] = []
+    right: list[NDArray[np.bool_]] = []
+    prompts: list[Integers] = []
     for layer, feature in features:
         rows, pool = battery.pooled_controls(scene, singles, layer, feature)
         sign = predicted.get((layer, feature), 0.0)
-        for place, row in enumerate(rows.tolist()):
-            prompt = int(singles.prompt[row])
-            if prompt in tested and sign != 0 and not np.isnan(pool.effects[place]).all():
-                right.append(float(-sign * singles.outcomes.effect[row] > 0))
-                clusters.append(scene.engine.prompts[prompt].cluster)
-                controls.append(np.where(np.isnan(pool.effects[place]), np.nan, -sign * pool.effects[place] > 0))
-    if not right:
-        return [_nothing("directionality", "no tested feature is active on a held-out prompt")]
-    matrix = np.stack(controls)  # (rows, k), NaN beyond
-    number = (~np.isnan(matrix)).sum(1)
-    pick = (np.random.default_rng(scene.config.seed).random((DRAWS, len(number))) * number).astype(np.int64)
-    null = np.take_along_axis(matrix.T, pick, axis=0).mean(1)
-    bound = stats.cluster_t(np.array(right), np.array(clusters))
-    note = f"{len(features)} strongest features on train prompts; share of their exact single ablations with the predicted sign"
-    split = battery.split_of(scene, battery.test_prompts(scene))
-    return [{**_row("directionality", bound, **_against(float(bound.mean), null, "greater"), note=note), "split": split}]
+        keep = tested[rows] & (pool.features >= 0).any(1)
+        if sign == 0 or not keep.any():
+            continue
+        own = -sign * singles.outcomes.effect[rows[keep]] > 0
+        others, shares = _beside(layer, pool, keep, sign)
+        if len(others):
+            slots.append(Slot((layer << 32) + feature, int(keep.sum()), float(own.mean()), others, shares))
+            right.append(own)
+            prompts.append(singles.prompt[rows[keep]])
+    if not slots:
+        return [_nothing("directionality", "no tested feature is active beside matched ones on a held-out prompt")]
+    clusters = np.array([scene.engine.prompts[prompt].cluster for prompt in np.concatenate(prompts).tolist()])
+    bound = stats.cluster_t(np.concatenate(right).astype(np.float64), clusters)
+    note = f"{len(slots)} strongest features on train prompts; share of their exact single ablations with the predicted sign"
+    against = _exchange_test(float(bound.mean), slots, scene.config.seed)
+    return [{**_row("directionality", bound, **against, note=note), "split": battery.split_of(scene, battery.test_prompts(scene))}]
+
+
+def _beside(layer: int, pool: PooledControls, keep: NDArray[np.bool_], sign: float) -> tuple[tuple[int, ...], Doubles]:
+    """Return the matched features that stand beside one often enough, and how often each has its predicted sign."""
+    features, effects = pool.features[keep], pool.effects[keep]
+    there = features >= 0
+    names, place = np.unique(features[there], return_inverse=True)
+    counts = np.bincount(place)
+    shares: Doubles = np.bincount(place, weights=-sign * effects[there] > 0) / counts
+    often = counts >= OFTEN * counts.max()
+    return tuple((layer << 32) + int(name) for name in names[often]), shares[often]
+
+
+def _exchange_test(observed: float, slots: Sequence[Slot], seed: int) -> dict[str, Any]:
+    """Give the band of draws of untested features, and p among draws of all: null where fewer than 100 can be told apart."""
+    untested = exchanged(slots, DRAWS, seed, tested=False)
+    found = _against(observed, untested[~np.isnan(untested)], "greater")
+    if product_of(len(slot.others) + 1 for slot in slots) < MINIMUM_DISTINCT:
+        return {**found, "p_value": None, "supports": None}
+    p = float(stats.empirical_p(observed - 1e-12, exchanged(slots, DRAWS, seed), alternative="greater"))
+    return {**found, "p_value": p, "supports": p <= 0.05}
+
+
+def exchanged(slots: Sequence[Slot], draws: int, seed: int, *, tested: bool = True) -> Doubles:
+    """Return (draws,) weighted mean shares with one feature drawn for each slot, none twice in a draw; NaN where none could be.
+
+    `tested` lets slots keep or exchange their own features; without, only untested ones are drawn.
+    """
+    generator = np.random.default_rng(seed)
+    own = {slot.name for slot in slots}
+    column = {name: i for i, name in enumerate(sorted(own.union(*(slot.others for slot in slots))))}
+    used = np.zeros((draws, len(column)), dtype=bool)
+    if not tested:
+        used[:, [column[name] for name in own]] = True
+    total, weight = np.zeros(draws), np.zeros(draws)
+    everyone = np.arange(draws)
+    for slot in sorted(slots, key=lambda slot: len(slot.others)):  # small pools first, so that larger ones do not use them up
+        columns = np.array([column[name] for name in (*slot.others, slot.name)])
+        key = np.where(used[:, columns], -1.0, generator.random((draws, len(columns))))
+        pick = key.argmax(1)
+        free = key[everyone, pick] >= 0  # a slot whose pool is used up is left out of that draw
+        used[everyone[free], columns[pick[free]]] = True
+        total[free] += slot.n_rows * np.append(slot.others_right, slot.right)[pick[free]]
+        weight[free] += slot.n_rows
+    means: Doubles = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+    return means
 
 
 def persistence(scene: Scene, singles: Singles, features: Sequence[FeatureKey]) -> Rows:
@@ -189,18 +258,24 @@ def replaceability(scene: Scene, config: InterventionConfig) -> Rows:
 
 def _replaceability_rows(scene: Scene, item: Measured, controls: Sequence[Measured]) -> Iterator[dict[str, Any]]:
     prompts = scene.engine.prompts
-    target = np.array([prompts[p].cluster for p in item.job.prompts.tolist()])
-    source = np.array([prompts[p].cluster for p in item.job.sources.tolist()])
-    language = prompts[int(item.job.prompts[0])].language
-    from_language = prompts[int(item.job.sources[0])].language
-    for name, values, null in (
+    job = item.job
+    target = np.array([prompts[p].cluster for p in job.prompts.tolist()])
+    source = np.array([prompts[p].cluster for p in job.sources.tolist()])
+    language = prompts[int(job.prompts[0])].language
+    from_language = prompts[int(job.sources[0])].language
+    # Prompts of concepts without a control are left out of the comparison.
+    shared = rows_in(job, controls[0].job) if controls else np.arange(len(job.prompts))
+    note = f"features shared by {from_language} and {language}, injected from {from_language}; interval over source and target concepts"
+    if len(shared) < len(job.prompts):
+        note += f"; {len(job.prompts) - len(shared)} of {len(job.prompts)} injections have no matched control and are left out"
+    for name, every, null in (
         ("replaceability", transfer_rises(item)[:, EXPECTED], [transfer_rises(control)[:, EXPECTED].mean() for control in controls]),
         ("replaceability_share", prefers_expected(item).astype(float), [prefers_expected(control).mean() for control in controls]),
     ):
-        bound = stats.pigeonhole_bootstrap(values, source, target, seed=scene.config.seed)
-        note = f"features shared by {from_language} and {language}, injected from {from_language}; interval over source and target concepts"
+        values = every[shared]
+        bound = stats.pigeonhole_bootstrap(values, source[shared], target[shared], seed=scene.config.seed)
         against = _against(float(values.mean()), np.array(null), "greater")
-        yield {**_row(name, bound, **against, note=note), "language": language, "split": battery.split_of(scene, item.job.prompts)}
+        yield {**_row(name, bound, **against, note=note), "language": language, "split": battery.split_of(scene, job.prompts)}
 
 
 # ---- shared -----------------------------------------------------------------------------------------------------

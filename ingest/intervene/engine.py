@@ -224,9 +224,9 @@ class Engine:
         self.transcoders.require(edited)
         size = np.zeros(self.model.n_layers, dtype=np.int64)
         size[edited] = [self.transcoders.d_transcoder(layer) for layer in edited]
-        bad = np.flatnonzero((edits.feature < 0) | (edits.feature >= size[edits.layer]))
-        if len(bad):
-            check_features(self.transcoders, int(edits.layer[bad[0]]), edits.feature[bad[:1]])
+        unknown = np.flatnonzero((edits.feature < 0) | (edits.feature >= size[edits.layer]))
+        if len(unknown):
+            check_features(self.transcoders, int(edits.layer[unknown[0]]), edits.feature[unknown[:1]])
         lengths = self.lengths[edits.prompt]
         for positions, rows in ((edits.position, edits.row), (edits.vector_position, edits.vector_row)):
             bad = (positions < 0) | (positions >= lengths[rows])

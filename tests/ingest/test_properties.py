@@ -60,9 +60,9 @@ def test_directionality_of_the_planted_readout_is_one(planted: Scene) -> None:
     singles = battery.ablate_each(decision)
     (row,) = directionality(decision, singles, PLANTED[2:])
     assert row["value"] == 1.0
-    assert row["p_value"] == pytest.approx(0.001)
     assert row["control_mean"] < 0.8
-    assert row["supports"] is True
+    # One feature among fewer than a hundred that could stand in its place: the comparison, and no p-value.
+    assert (row["p_value"], row["supports"]) == (None, None)
     # The first two are saturated by the norm: more of them lowers the margin, and so does none. The sign that was predicted fails.
     (saturated,) = directionality(decision, singles, PLANTED[:2])
     assert saturated["value"] == 0.0
