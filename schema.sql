@@ -1626,6 +1626,45 @@ comment on column transfer.control is 'null for the swap itself';
 
 
 -- ----------------------------------------------------------------------------------------------------
+-- Comparisons
+-- ----------------------------------------------------------------------------------------------------
+
+create table feature_match (
+    run_id           varchar not null,
+    measure          varchar not null,
+    match            integer not null,
+    run_a            varchar not null,
+    run_b            varchar not null,
+    transcoder_set_a varchar not null,
+    transcoder_set_b varchar not null,
+    layer_a          smallint,
+    feature_a        integer,
+    layer_b          smallint,
+    feature_b        integer,
+    relation         varchar not null,
+    similarity       double,
+    cosine           double,
+    jaccard          double
+);
+comment on table feature_match is 'one row per pair of features of two runs, or feature of one alone: what became of it; key (run_id, measure, match)';
+comment on column feature_match.run_id is 'comparing run';
+comment on column feature_match.measure is 'decoder: cosine of decoder rows; coactivation: Jaccard of active tokens of the texts that both runs have';
+comment on column feature_match.match is 'ordinal within the run and measure';
+comment on column feature_match.run_a is 'first run';
+comment on column feature_match.run_b is 'second run';
+comment on column feature_match.transcoder_set_a is 'its dictionary';
+comment on column feature_match.transcoder_set_b is 'its dictionary';
+comment on column feature_match.layer_a is 'layer in the first';
+comment on column feature_match.feature_a is 'feature of the first; null where it is new';
+comment on column feature_match.layer_b is 'layer in the second';
+comment on column feature_match.feature_b is 'feature of the second; null where it is gone';
+comment on column feature_match.relation is 'identical, matched, split, merged, weak, gone or new; defined in docs/compare.md';
+comment on column feature_match.similarity is 'by the measure; null where nothing is near';
+comment on column feature_match.cosine is 'of the decoder rows, where known';
+comment on column feature_match.jaccard is 'of the active tokens, where known';
+
+
+-- ----------------------------------------------------------------------------------------------------
 -- People's words and claims
 -- ----------------------------------------------------------------------------------------------------
 

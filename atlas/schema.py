@@ -1212,6 +1212,31 @@ class Transfer(Row, table=True):
     control: ControlKind | None = column("control_kind", "null for the swap itself", null=True)
 
 
+class FeatureMatch(Row, table=True):
+    """One row per pair of features of two runs, or feature of one alone: what became of it."""
+
+    __table_args__ = {
+        "comment": "one row per pair of features of two runs, or feature of one alone: what became of it; key (run_id, measure, match)"
+    }
+    run_id: str = column("varchar", "comparing run", key=True)
+    measure: str = column(
+        "varchar", "decoder: cosine of decoder rows; coactivation: Jaccard of active tokens of the texts that both runs have", key=True
+    )
+    match: int = column("integer", "ordinal within the run and measure", key=True)
+    run_a: str = column("varchar", "first run")
+    run_b: str = column("varchar", "second run")
+    transcoder_set_a: str = column("varchar", "its dictionary")
+    transcoder_set_b: str = column("varchar", "its dictionary")
+    layer_a: int | None = column("smallint", "layer in the first", null=True)
+    feature_a: int | None = column("integer", "feature of the first; null where it is new", null=True)
+    layer_b: int | None = column("smallint", "layer in the second", null=True)
+    feature_b: int | None = column("integer", "feature of the second; null where it is gone", null=True)
+    relation: str = column("varchar", "identical, matched, split, merged, weak, gone or new; defined in docs/compare.md")
+    similarity: float | None = column("double", "by the measure; null where nothing is near", null=True)
+    cosine: float | None = column("double", "of the decoder rows, where known", null=True)
+    jaccard: float | None = column("double", "of the active tokens, where known", null=True)
+
+
 class Label(Row, table=True):
     """One row per label of a feature."""
 
