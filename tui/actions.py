@@ -19,10 +19,19 @@ SCREENS = {
     "console": ("8", "SQL", "A statement of your own."),
     "claims": ("9", "Claims", "Published figures beside recomputed ones."),
     "compare": ("0", "Compare", "Two runs or two languages side by side."),
+    "ask": ("a", "Ask", "The model itself: what fires on your text, two texts beside each other, steered continuations."),
 }
 """Screens by name: key, title, purpose."""
-SHORT = {"overview": "Over", "features": "Table", "interventions": "Int", "queries": "Quer", "claims": "Claim"}
-"""Titles where there is little room; the others are cut to four letters."""
+SHORT = {
+    "overview": "Over",
+    "features": "Table",
+    "feature": "Feat",
+    "interventions": "Inter",
+    "queries": "Quer",
+    "claims": "Claim",
+    "compare": "Comp",
+}
+"""Titles where there is little room; all are cut further where there is less."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ ACTIONS: tuple[Action, ...] = (
         "slash",
         "Filter",
         'Filter by an expression (layer>=20 and rate.en>0.2, label~"hot", starred), or search for words.',
-        ("features", "prompts", "interventions", "queries", "claims", "graph", "compare"),
+        ("features", "prompts", "interventions", "queries", "claims", "graph", "compare", "ask"),
         footer=True,
         asks=True,
     ),
@@ -77,7 +86,7 @@ ACTIONS: tuple[Action, ...] = (
         "t",
         "Sort",
         "Sort by the column under the cursor: descending, ascending, natural (arrow keys choose the column).",
-        ("features", "prompts", "interventions", "queries", "console", "claims", "compare"),
+        ("features", "prompts", "interventions", "queries", "console", "claims", "compare", "ask"),
         asks=True,
         footer=True,
     ),
@@ -87,7 +96,7 @@ ACTIONS: tuple[Action, ...] = (
         "full_stop",
         "Star",
         "Star the feature, or take its star off.",
-        ("features", "feature", "prompts", "graph"),
+        ("features", "feature", "prompts", "graph", "ask"),
         asks=True,
         footer=True,
     ),
@@ -128,11 +137,21 @@ ACTIONS: tuple[Action, ...] = (
         "ask",
         "ctrl+j,f5",
         "Run",
-        "Ask the question with the values of its form, or run the statement.",
-        ("queries", "console"),
+        "Ask the question with the values of its form, run the statement, or ask the model about the text.",
+        ("queries", "console", "ask"),
         asks=True,
         footer=True,
     ),
+    Action(
+        "steer",
+        "ctrl+t,f6",
+        "Steer",
+        "Change features and see how the model goes on, beside how it does unedited.",
+        ("ask",),
+        footer=True,
+        asks=True,
+    ),
+    Action("keep", "f7", "Keep", "Put the last answer into the atlas as a run, and publish.", ("ask",)),
     Action("history", "ctrl+up", "History", "Bring back an earlier statement.", ("console",), asks=True),
     Action("complete", "ctrl+space,ctrl+at", "Complete", "Complete the name before the cursor: table, column or function.", ("console",)),
     Action("show_sql", "s", "SQL", "Show the SQL of this view, with its values.", footer=True),

@@ -9,9 +9,9 @@ In (one object a line; `id` is any number or text that the answers repeat):
     {"id": 2, "do": "cancel"}                                           stop what is under way under that id
     {"do": "quit"}
 
-Out: `{"id": …, "event": "progress" | "ready" | "result" | "kept" | "cancelled" | "error", …}`; an error has `message`, `hint`, `kind`. A line that
-is nonsense gets an error and changes nothing. The process ends with `quit`, or when its standard input is closed: it never outlives the
-one who asked. Whatever a library prints goes to stderr, so that stdout holds the protocol alone.
+Out: `{"id": …, "event": "progress" | "ready" | "result" | "kept" | "cancelled" | "error", …}`; an error has `message`, `hint`, `kind`.
+A line that is nonsense gets an error and changes nothing. The process ends with `quit`, or when its standard input is closed: what was
+under way is stopped, since there is nobody left to tell. Whatever a library prints goes to stderr; stdout holds the protocol alone.
 """
 
 from __future__ import annotations

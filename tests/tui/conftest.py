@@ -1,6 +1,7 @@
 """One synthetic atlas for all tests of the browser, one with hostile tokens, and a way to read the screen as text."""
 
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -90,6 +91,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def atlas_copy(published: Path, tmp_path: Path) -> Path:
     """A copy that a test may write to."""
     return Path(shutil.copytree(published, tmp_path / "copy.atlas"))
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the Ask screen start a stand-in: loading torch for every visit of every screen would take minutes."""
+    monkeypatch.setattr("tui.worker.COMMAND", (sys.executable, str(Path(__file__).parent / "ask_stub.py")))
 
 
 Browse = Callable[..., AbstractAsyncContextManager[tuple[Browser, Pilot[Any]]]]
