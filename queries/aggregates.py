@@ -58,8 +58,11 @@ def write_counts(con: duckdb.DuckDBPyConnection) -> None:
 def write_verdicts(con: duckdb.DuckDBPyConnection) -> None:
     """Fill the tables of scores for every run that lacks them."""
     lacking = fetch(con, "verdicts_lacking")
+    con.execute(read_sql("build", "verdict_begin"))
     for run, layer in zip(lacking["run_id"].astype(str).tolist(), lacking["layer"].tolist(), strict=True):
         con.execute(read_sql("build", "feature_verdict"), {"run": run, "layer": layer})
+    con.execute(read_sql("build", "verdict_sorted"))
+    con.execute("drop table verdict")
     con.execute(read_sql("build", "score_summary"))
     con.execute(read_sql("build", "shared_count"))
 
@@ -105,24 +108,32 @@ def _write_correctness(con: duckdb.DuckDBPyConnection, run: str, layer: int, jud
     if not judged.here.any():
         return
     rows = fetch(con, "seen_rows")
-    feature, prompt, value = rows["feature"].astype(np.int64), rows["prompt"].astype(np.int64), rows["activation"]
+    prompt = rows["prompt"].astype(np.int64)
     known = prompt < len(judged.here)
-    feature, prompt, value = feature[known], prompt[known], value[known]
+    feature, prompt, value = rows["feature"].astype(np.int64)[known], prompt[known], rows["activation"][known]
+    by_concept = np.lexsort((judged.concept[prompt], feature))
     for behaviour, language, chosen in selections(judged):
         n_right, n_wrong = int((chosen & judged.correct).sum()), int((chosen & ~judged.correct).sum())
         some = chosen[prompt]
         if not n_right or not n_wrong or not some.any():
             continue
-        columns = separation(feature[some], value[some], judged.correct[prompt[some]], judged.concept[prompt[some]], n_right, n_wrong)
+        columns = separation(feature[some], value[some], judged.correct[prompt[some]], n_right, n_wrong)
+        order = by_concept[some[by_concept]]
+        columns["n_concepts"] = distinct(feature[order], judged.concept[prompt[order]])
         con.register("separated", pa.table(columns))
         place = {"run": run, "layer": layer, "behaviour": behaviour, "language": language}
         con.execute(read_sql("build", "feature_correctness"), place)
         con.unregister("separated")
 
 
-def separation(
-    feature: Ints, value: NDArray[Any], right: NDArray[np.bool_], concept: Ints, n_right: int, n_wrong: int
-) -> dict[str, Floats | Ints]:
+def distinct(feature: Ints, concept: Ints) -> Ints:
+    """Return how many concepts each feature has (rows sorted by feature, then concept), in the order of features."""
+    new_feature = np.diff(feature, prepend=-1) != 0
+    new = new_feature | (np.diff(concept, prepend=-2) != 0)
+    return np.bincount((np.cumsum(new_feature) - 1)[new])
+
+
+def separation(feature: Ints, value: NDArray[Any], right: NDArray[np.bool_], n_right: int, n_wrong: int) -> dict[str, Floats | Ints]:
     """Return, by feature, how well its activation tells right from wrong prompts.
 
     `feature` (R,) and `value` (R,) are sorted by feature, then value; a row is a prompt on which the feature is active. `n_right` and
@@ -139,8 +150,6 @@ def separation(
     active_right = np.bincount(owner, right, size).astype(np.int64)
     active_wrong = np.bincount(owner, ~right, size).astype(np.int64)
     ranks = np.bincount(owner, rank * right, size)
-    distinct = np.unique(owner.astype(np.int64) * (int(concept.max(initial=0)) + 1) + concept) // (int(concept.max(initial=0)) + 1)
-    n_concepts = np.bincount(distinct, minlength=size)
     silent_right, silent_wrong = n_right - active_right, n_wrong - active_wrong
     above = ranks - active_right * (active_right + 1) / 2 + active_right * silent_wrong + 0.5 * silent_right * silent_wrong
     return {
@@ -149,6 +158,5 @@ def separation(
         "n_wrong": np.full(size, n_wrong),
         "n_active_right": active_right,
         "n_active_wrong": active_wrong,
-        "n_concepts": n_concepts,
         "auc": above / (n_right * n_wrong),
     }

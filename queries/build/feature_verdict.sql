@@ -1,5 +1,5 @@
--- Every score of one layer's features side by side, for every two languages.
-insert into feature_verdict by name
+-- Every score of one layer's features side by side, for every two languages; the rows wait in `verdict`.
+insert into verdict by name
 with scored as (
     select feature, score, parameter_set, languages, value, flag, p_value, q_value
     from feature_score

@@ -17,11 +17,21 @@
 --   behaviours | varchar[] | - | their names
 --   rates | double[] | share | share of each one's prompts
 --   lowest_rate | double | share | smallest of these
-with counted as (
-    select layer, feature, behaviour, sum(n_prompts_active) as n_active
+with frequent as (
+    -- Over all languages a rate is not above the largest of one language: a feature that reaches it nowhere need not be counted.
+    select distinct layer, feature
     from feature_behaviour
-    where run_id = $run and role is null and ($layer is null or layer = $layer)
-    group by layer, feature, behaviour
+    where run_id = $run
+        and role is null
+        and ($layer is null or layer = $layer)
+        and n_prompts_active >= $rate * n_prompts * 0.999999
+),
+counted as (
+    select b.layer, b.feature, b.behaviour, sum(b.n_prompts_active) as n_active
+    from feature_behaviour b
+    semi join frequent f on f.layer = b.layer and f.feature = b.feature
+    where b.run_id = $run and b.role is null and ($layer is null or b.layer = $layer)
+    group by b.layer, b.feature, b.behaviour
 ),
 size as (
     select behaviour, count(*) as n_prompts

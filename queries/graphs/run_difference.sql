@@ -29,36 +29,74 @@ with other as (
     order by kind, coalesce(finished_at, started_at) desc nulls last, run_id
     limit 1
 ),
-named as (
+ends as (
     select
         run_id,
         kind,
-        'L' || source_layer || '_F' || source_feature as source_name,
-        coalesce('L' || target_layer || '_F' || target_feature, target_kind::varchar) as target_name,
-        arg_max(weight, (abs(weight), -graph, -source, -target)) as weight
+        source_layer,
+        source_feature,
+        if(target_feature is null, null, target_layer) as target_layer,
+        if(target_layer is null, null, target_feature) as target_feature,
+        if(target_layer is null or target_feature is null, target_kind, null) as target_kind,
+        weight
     from edge
     where accepted
         and source_feature is not null
         and (run_id = $run or run_id in (select run_id from other))
         and ($kind is null or kind::varchar = $kind)
-    group by run_id, kind, source_name, target_name
+),
+strongest as (
+    select
+        run_id,
+        kind,
+        source_layer,
+        source_feature,
+        target_layer,
+        target_feature,
+        target_kind,
+        if(max(weight) >= -min(weight), max(weight), min(weight)) as weight
+    from ends
+    group by run_id, kind, source_layer, source_feature, target_layer, target_feature, target_kind
 ),
 this as (
-    select * from named where run_id = $run
+    select * from strongest where run_id = $run
 ),
 that as (
-    select * from named where run_id <> $run
+    select * from strongest where run_id <> $run
+),
+joined as (
+    select
+        coalesce(a.kind, b.kind) as kind,
+        coalesce(a.source_layer, b.source_layer) as source_layer,
+        coalesce(a.source_feature, b.source_feature) as source_feature,
+        coalesce(a.target_layer, b.target_layer) as target_layer,
+        coalesce(a.target_feature, b.target_feature) as target_feature,
+        coalesce(a.target_kind, b.target_kind) as target_kind,
+        a.weight as weight_this,
+        b.weight as weight_other
+    from this a
+    full join that b
+        on b.kind = a.kind
+        and b.source_layer is not distinct from a.source_layer
+        and b.source_feature = a.source_feature
+        and b.target_layer is not distinct from a.target_layer
+        and b.target_feature is not distinct from a.target_feature
+        and b.target_kind is not distinct from a.target_kind
+),
+picked as (
+    select *, abs(coalesce(weight_this, 0) - coalesce(weight_other, 0)) as distance
+    from joined
+    order by distance desc, kind, source_layer, source_feature, target_layer, target_feature, target_kind
+    limit $top
 )
 select
-    coalesce(a.kind, b.kind)::varchar as kind,
-    coalesce(a.source_name, b.source_name) as source_name,
-    coalesce(a.target_name, b.target_name) as target_name,
-    case when b.weight is null then 'this' when a.weight is null then 'other' else 'both' end as found_in,
-    a.weight as weight_this,
-    b.weight as weight_other,
-    b.weight - a.weight as difference,
-    sign(a.weight) = sign(b.weight) as same_sign
-from this a
-full join that b on b.kind = a.kind and b.source_name = a.source_name and b.target_name = a.target_name
-order by abs(coalesce(a.weight, 0) - coalesce(b.weight, 0)) desc, kind, source_name, target_name
-limit $top;
+    kind::varchar as kind,
+    'L' || source_layer || '_F' || source_feature as source_name,
+    coalesce('L' || target_layer || '_F' || target_feature, target_kind::varchar) as target_name,
+    case when weight_other is null then 'this' when weight_this is null then 'other' else 'both' end as found_in,
+    weight_this,
+    weight_other,
+    weight_other - weight_this as difference,
+    sign(weight_this) = sign(weight_other) as same_sign
+from picked
+order by distance desc, kind, source_name, target_name;
