@@ -1,15 +1,18 @@
 """Interventions per second: batches from the edited layer on, against one full forward pass with hooks per intervention.
 
-    python benchmarks/interventions.py [--prompts 40] [--seconds 10] [--threads 1] [--circuit-tracer PATH]
+    python benchmarks/interventions.py [--prompts 40] [--seconds 10] [--threads 1] [--circuit-tracer PATH [--circuit-tracer-python PYTHON]]
 
 Runs on the embedded model and on a random-weight model of four times its size, with single-feature ablations of active features at the
 decision and at content positions. "The obvious way" is plain transformers, one prompt, one hook per edited layer. Both sides do the same
-interventions; their effects must agree to 1e-4 or the program fails. With --circuit-tracer, its `feature_intervention` is timed beside.
+interventions; their effects must agree to 1e-4 or the program fails. With --circuit-tracer, its `feature_intervention` is timed beside, in
+a Python that has its dependencies: `python -m venv CT && CT/bin/pip install PATH`, then --circuit-tracer-python CT/bin/python.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -53,6 +56,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="time for the obvious way, per case")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--circuit-tracer", type=Path, default=None, help="a checkout of circuit-tracer, timed beside")
+    parser.add_argument("--circuit-tracer-python", default=sys.executable, help="a Python with circuit-tracer's dependencies")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     worst = 0.0
@@ -60,7 +64,8 @@ def main() -> int:
         for case in (embedded(options.prompts), four_times(options.prompts, Path(folder))):
             worst = max(worst, compare(case, options.seconds))
             if options.circuit_tracer is not None:
-                time_circuit_tracer(case, options.circuit_tracer, options.seconds)
+                checkout, python = options.circuit_tracer, options.circuit_tracer_python
+                worst = max(worst, time_circuit_tracer(case, checkout, python, options.seconds, options.threads, Path(folder)))
     if worst > TOLERANCE:
         print(f"effects differ by {worst:.2g}, more than {TOLERANCE:g}", file=sys.stderr)
         return 1
@@ -142,12 +147,12 @@ def embedded(n_prompts: int) -> Case:
 
 
 def four_times(n_prompts: int, folder: Path) -> Case:
-    """Random weights of twice the width and the same depth (about four times the parameters), with random transcoders."""
+    """Random weights of four times the parameters: twice the width, the same depth, a wider MLP; with random transcoders."""
     small = embedded(n_prompts)
     base = small.model.hf.config
     config = Qwen3Config(
         **{
-            **base.to_dict(), "hidden_size": 2 * base.hidden_size, "intermediate_size": 2 * base.intermediate_size,
+            **base.to_dict(), "hidden_size": 2 * base.hidden_size, "intermediate_size": 9 * base.intermediate_size // 4,
             "num_attention_heads": 2 * base.num_attention_heads, "num_key_value_heads": 2 * base.num_key_value_heads,
         }
     )  # fmt: skip
@@ -179,32 +184,41 @@ def chosen_prompts(tokenizer: Any, n: int) -> list[Prompt]:
     return [prompts[i] for i in np.linspace(0, len(prompts) - 1, n).round().astype(int).tolist()]
 
 
-def time_circuit_tracer(case: Case, checkout: Path, seconds: float) -> None:
-    """Time circuit-tracer's `feature_intervention` on the same single ablations (its own dependencies must be installed)."""
-    sys.path.insert(0, str(checkout))
-    try:
-        from circuit_tracer.replacement_model import ReplacementModel  # type: ignore[import-not-found]
-        from circuit_tracer.transcoder.single_layer_transcoder import load_transcoder_set  # type: ignore[import-not-found]
-        from transformer_lens import HookedTransformerConfig  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError as error:
-        print(f"{'circuit-tracer':>28}: not timed, {error}")
-        return
-    if case.model.path is None:
-        print(f"{'circuit-tracer':>28}: not timed on a model in memory")
-        return
-    paths = {layer: str(case.folder / f"layer_{layer}.safetensors") for layer in case.transcoders.layers}
-    transcoders = load_transcoder_set(paths, scan="local", feature_input_hook="mlp.hook_in", feature_output_hook="mlp.hook_out")
-    model = ReplacementModel.from_pretrained_and_transcoders(str(case.model.path), transcoders)
+def time_circuit_tracer(case: Case, checkout: Path, python: str, seconds: float, threads: int, folder: Path) -> float:
+    """Time circuit-tracer's `feature_intervention` on the same single ablations; return the largest difference of an effect.
+
+    It runs in a Python of its own (`circuit_tracer_interventions.py`), since it wants a transformers older than this package's.
+    """
     engine = Engine(case.model, case.transcoders, case.prompts)
     edits = ablations(engine)
-    start, done = time.perf_counter(), 0
-    for row in np.random.default_rng(0).permutation(len(edits)).tolist():
-        tokens = torch.tensor(case.prompts[int(edits.prompt[row])].token_ids)
-        model.feature_intervention(tokens, [(int(edits.layer[row]), int(edits.position[row]), int(edits.feature[row]), 0.0)])
-        done += 1
-        if time.perf_counter() - start > seconds:
-            break
-    print(f"{'circuit-tracer':>28}: {done / (time.perf_counter() - start):8.0f} /s with feature_intervention")
+    ours = engine.run(edits)
+    model = folder / f"model of {case.name}"
+    case.plain.save_pretrained(model)
+    order = np.random.default_rng(0).permutation(len(edits)).tolist()
+    columns = (edits.prompt, edits.layer, edits.position, edits.feature, ours.effect)
+    work = {
+        "model": str(model),
+        "transcoders": {layer: str(case.folder / f"layer_{layer}.safetensors") for layer in case.transcoders.layers},
+        "prompts": [
+            {"tokens": p.token_ids, "correct": p.correct.token_id, "contrasts": [a.token_id for a in p.contrasts]} for p in case.prompts
+        ],
+        "ablations": [[number, *(column[row].item() for column in columns)] for number, row in enumerate(order)],
+        "seconds": seconds,
+        "threads": threads,
+    }
+    (folder / "case.json").write_text(json.dumps(work), encoding="utf-8")
+    program = Path(__file__).with_name("circuit_tracer_interventions.py")
+    done = subprocess.run([python, str(program), str(checkout), str(folder / "case.json")], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        print(f"{'circuit-tracer':>28}: not timed: {last}")
+        return 0.0
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    print(
+        f"{'circuit-tracer':>28}: {told['n']} of the same interventions with feature_intervention, attention not frozen = "
+        f"{told['n'] / told['seconds']:6.0f} /s; largest difference of an effect {told['difference']:.1g}"
+    )
+    return float(told["difference"])
 
 
 if __name__ == "__main__":
