@@ -31,6 +31,8 @@ SMALL_SAMPLE_CLUSTERS = 30
 """Below this many clusters bootstrap intervals cover too little (METHODS, section 8)."""
 EXACT_FLIPS_CLUSTERS = 16
 """Up to this many clusters all 2^G sign flips are enumerated."""
+MINIMUM_DRAWS = 100
+"""With fewer distinct controls than this there is no p-value but the comparison itself (METHODS, section 6)."""
 MINIMUM_CLUSTERS = 3
 """Below this many clusters an interval over clusters says nothing."""
 
@@ -377,10 +379,12 @@ def require_clusters(n_clusters: int, minimum: int = MINIMUM_CLUSTERS, *, what: 
 
 def describe_design(n_clusters: int, draws: int) -> Sequence[str]:
     """Say what a plan can show: printed before a run."""
-    lines = [
-        f"{n_clusters} concepts: smallest two-sided p of a sign flip {smallest_attainable_p(n_clusters=n_clusters):.2g}",
-        f"{draws} matched random controls: smallest one-sided p {smallest_attainable_p(draws=draws, alternative='greater'):.2g}",
-    ]
+    lines = [f"{n_clusters} concepts: smallest two-sided p of a sign flip {smallest_attainable_p(n_clusters=n_clusters):.2g}"]
+    if draws < MINIMUM_DRAWS:
+        lines.append(f"{draws} matched random controls (control_draws): no p-value against them, which takes {MINIMUM_DRAWS}")
+    else:
+        one, two = smallest_attainable_p(draws=draws, alternative="greater"), smallest_attainable_p(draws=draws)
+        lines.append(f"{draws} matched random controls (control_draws): smallest p {one:.2g} one-sided, {two:.2g} two-sided")
     if n_clusters >= 2:
         detectable = smallest_detectable_effect(n_clusters)
         lines.append(f"smallest mean effect found with power .8 at p < .05: {detectable:.2g} standard deviations over concepts")

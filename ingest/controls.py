@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from atlas.errors import InputError
+from atlas.stats import MINIMUM_DRAWS
 from ingest.intervene.activity import Activity, Doubles
 from ingest.intervene.edits import Integers
 from ingest.intervene.rules import FeatureKey
 from ingest.transcoder import TranscoderSet
 
-MINIMUM_DISTINCT = 100
+MINIMUM_DISTINCT = MINIMUM_DRAWS
 """With fewer distinct control sets there is no p-value but the comparison itself (METHODS, section 6)."""
 _ENUMERATE = 20_000
 

@@ -231,8 +231,8 @@ def estimate(
         InputError: model or transcoders are missing, or do not fit each other.
         ModelError: a family without an adapter, or a device that is not there.
     """
-    from ingest.model import DTYPES
     from ingest.batches import ONE_THREAD_BELOW
+    from ingest.model import DTYPES
 
     device = _device(plan) if tflops is None else torch.device("cpu")
     config, shapes, model_path = _shapes(plan)
@@ -569,11 +569,11 @@ def _interventions(found: Estimate) -> StageEstimate:
     plan, amount, shapes = found.plan, found.amount, found.shapes
     prompts = min(plan.edited_prompts, amount.prompts)
     length = amount.tokens / amount.prompts
-    controls = plan.control_draws + 4
+    controls, twice = plan.control_draws + 4, 2 * plan.control_draws + 4  # headline sets are drawn raw and at their own length
     singles = prompts * found.active * len(shapes.layers)
-    sets = prompts / 2 * (2 * controls + len(plan.steering))
+    sets = prompts / 2 * (controls + twice + len(plan.steering))
     pairs = prompts * controls
-    injected = plan.transfer_concepts * max(plan.transfer_concepts - 1, 0) * 2 * max(amount.languages, 1) * controls
+    injected = plan.transfer_concepts * max(plan.transfer_concepts - 1, 0) * 2 * max(amount.languages, 1) * twice
     at_decision, everywhere = singles + pairs, sets + injected
     seconds = _forward(found, (at_decision + everywhere * length) / 2) + _logits(found, at_decision + everywhere)
     seconds += _encode(found, prompts * length)

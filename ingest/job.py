@@ -13,6 +13,7 @@ from typing import Any
 from atlas.errors import InputError
 from atlas.ids import run_id
 from ingest.corpus_source import corpus_hash
+from ingest.design import check_design
 from ingest.fit import check_fit
 from ingest.plan import Plan
 from ingest.plan_shards import Shard, plan_shards
@@ -47,11 +48,12 @@ def prepare(plan: Plan, hashes: Mapping[str, str] | None = None) -> Job:
     """Look up what a plan names; `hashes`: those of its files where another process has them already.
 
     Raises:
-        InputError: model, transcoders or behaviours are missing or do not fit.
+        InputError: model, transcoders or behaviours are missing or do not fit, or have too few concepts for the plan's stages.
     """
     sources = {"model": resolve_source(plan.model, "model"), "transcoders": resolve_source(plan.transcoders, "transcoders")}
     _, opened = check_fit(sources["model"].path, sources["transcoders"].path, plan.layers)
     prompts = PromptSet((), (), ()) if plan.corpus else tokenised(plan, sources["model"])
+    check_design(plan, prompts)
     widths = {layer: opened.d_transcoder(layer) for layer in plan.layers or opened.layers}
     behaviours = list(dict.fromkeys(prompt.behaviour for prompt in prompts.prompts))
     found = hashes or {

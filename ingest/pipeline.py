@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from atlas import files
 from atlas.folder import Atlas
 from atlas.seals import sealed
 from atlas.shards import RunWriter
+from ingest.design import design_lines
 from ingest.engines import Engine, alone
 from ingest.job import prepare
 from ingest.plan import Plan
-from ingest.prompts import PromptSet
 from ingest.workshop import Progress, Workshop
 
 FINISH_SECONDS = 60.0
@@ -88,15 +88,19 @@ def finish(shop: Workshop) -> bool:
         StoreError: shards are missing.
         LockedError: another process has been finishing it for long.
     """
-    atlas, writer = shop.writer.atlas, shop.writer
-    files.make_folder(shop.scratch)
-    with files.locked(shop.scratch / "finish.lock", seconds=FINISH_SECONDS, what=f"finishing run {writer.run_id}"):
-        visible = atlas.manifest().run(writer.run_id)
-        if visible is not None and visible.attempt >= writer.attempt:
-            return False
-        writer.finish(run_row(shop), shards=[shard.name for shard in shop.shards if not shard.draft])
+    writer = shop.writer
+
+    def is_visible() -> bool:
+        visible = writer.atlas.manifest().run(writer.run_id)
+        return visible is not None and visible.attempt >= writer.attempt
+
+    if first := not is_visible():
+        files.make_folder(shop.scratch)
+        with files.locked(shop.scratch / "finish.lock", seconds=FINISH_SECONDS, what=f"finishing run {writer.run_id}"):
+            if first := not is_visible():
+                writer.finish(run_row(shop), shards=[shard.name for shard in shop.shards if not shard.draft])
     shutil.rmtree(shop.scratch, ignore_errors=True)
-    return True
+    return first
 
 
 def note_shards(shop: Workshop) -> None:
@@ -105,19 +109,6 @@ def note_shards(shop: Workshop) -> None:
     if not path.exists():
         files.make_folder(path.parent)
         files.write_once(path, sealed({"shards": [shard.name for shard in shop.shards if not shard.draft]}))
-
-
-def design_lines(plan: Plan, prompts: PromptSet) -> Iterator[str]:
-    """Say for each behaviour what the plan's held-out concepts and controls can show: smallest p, smallest detectable effect."""
-    from atlas.stats import describe_design
-    from ingest.interventions import choose_prompts
-
-    for behaviour in prompts.behaviours:
-        own = choose_prompts([prompt for prompt in prompts.prompts if prompt.behaviour == behaviour.name], plan.edited_prompts, plan.seed)
-        held_out = [prompt for prompt in own if prompt.split != "train"]
-        clusters = {prompt.cluster for prompt in held_out or own}
-        kind = "held-out" if held_out else "train (none are held out)"
-        yield f"{behaviour.name}: {len(held_out or own)} {kind} prompts; " + "; ".join(describe_design(len(clusters), plan.control_draws))
 
 
 def run_row(shop: Workshop) -> dict[str, Any]:

@@ -4,7 +4,8 @@ In: outcome, intervention, prompt. Out: one row per intervention, language, spli
 
 1. Outcomes become a matrix interventions x prompts with NaN where an intervention did not run; sources of a swap are averaged.
 2. Means over prompts, intervals over clusters. Controls: the mean effect of each draw over the same prompts, its band, and
-   p = (1 + #as extreme) / (1 + draws), two-sided; null where fewer than 100 distinct control sets exist.
+   p = (1 + #as extreme) / (1 + draws), two-sided; null where fewer than 100 distinct control sets exist. Prompts on which a kind of
+   control did not run are left out of that comparison, the intervention's own mean included, and counted.
 3. A bridge has a mean effect below 0 in both languages: p is the larger one-sided cluster p (intersection-union). A causal bridge has it
    after its matched controls' mean effect on the same prompt is taken off; where only the controls' mean over prompts was stored, that
    is taken off, on held-out prompts where there are any, and p is not below the stored p against the controls either.
@@ -28,7 +29,9 @@ from queries.scores import Score, insert_scores
 if TYPE_CHECKING:
     import duckdb
 
-MINIMUM_DISTINCT_SETS = 100
+CALIPER = 0.2
+"""A control's change is as long as what it controls where it differs by at most this share (schema.sql, effect.n_in_caliper)."""
+MINIMUM_DISTINCT_SETS = stats.MINIMUM_DRAWS
 """Fewer distinct control sets than this give no p-value (schema.sql, effect.p_value)."""
 
 
@@ -42,6 +45,8 @@ class Outcomes:
     effect: Floats
     """(I, P), NaN where it did not run."""
     rule: NDArray[np.str_]
+    norm: Floats
+    """(I, P) length of the change, NaN where it is not known."""
     control_of: Ints
     """Row of the intervention it controls, -1 for none."""
     control: NDArray[np.str_]
@@ -59,10 +64,11 @@ def read_outcomes(con: duckdb.DuckDBPyConnection, run: str) -> Outcomes:
     things = fetch(con, "interventions", run=run)
     rows = fetch(con, "outcomes", run=run)
     ordinals = things["intervention"].astype(np.int64)
-    effect = np.full((len(ordinals), len(design.prompt)), np.nan)
+    effect, norm = np.full((len(ordinals), len(design.prompt)), np.nan), np.full((len(ordinals), len(design.prompt)), np.nan)
     column = design.row(rows["prompt"].astype(np.int64))
     row = np.searchsorted(ordinals, rows["intervention"].astype(np.int64))
     effect[row[column >= 0], column[column >= 0]] = rows["effect"][column >= 0]
+    norm[row[column >= 0], column[column >= 0]] = rows["delta_norm"][column >= 0].astype(np.float64)
     control_of = things["control_of"].astype(np.int64)
     place = np.minimum(np.searchsorted(ordinals, control_of), max(len(ordinals) - 1, 0))
     return Outcomes(
@@ -70,6 +76,7 @@ def read_outcomes(con: duckdb.DuckDBPyConnection, run: str) -> Outcomes:
         split=split["split"].astype(str)[np.isin(split["prompt"], design.prompt)],
         intervention=ordinals,
         effect=effect,
+        norm=norm,
         rule=things["rule"].astype(str),
         control_of=np.where(ordinals[place] == control_of, place, -1) if len(ordinals) else place,
         control=things["control"].astype(str),
@@ -91,44 +98,63 @@ def effect_rows(outcomes: Outcomes, summarised: Ints) -> Iterator[dict[str, Any]
                 continue
             interval = stats.interval(np.nan_to_num(effect[ran]), design.cluster[here], present[ran])
             for k, row in enumerate(ran):
-                head = {
-                    "intervention": int(outcomes.intervention[row]),
-                    "language": language,
-                    "split": split,
-                    "n_prompts": int(interval.n[k]),
-                    "n_clusters": int(interval.n_clusters[k]),
-                    "mean": float(interval.mean[k]),
-                    "ci_low": float(interval.low[k]),
-                    "ci_high": float(interval.high[k]),
-                    "method": interval.method,
-                }
-                yield from (head | control for control in _controls(outcomes, int(row), effect, float(interval.mean[k])))
+                head = {"intervention": int(outcomes.intervention[row]), "language": language, "split": split}
+                yield from (head | _columns(interval, k) | control for control in _controls(outcomes, int(row), here))
 
 
-def _controls(outcomes: Outcomes, row: int, effect: Floats, mean: float) -> Iterator[dict[str, Any]]:
+def _columns(interval: stats.Interval, k: int) -> dict[str, Any]:
+    """Return the k-th interval as columns of effect."""
+    return {
+        "n_prompts": int(interval.n[k]),
+        "n_clusters": int(interval.n_clusters[k]),
+        "mean": float(interval.mean[k]),
+        "ci_low": float(interval.low[k]),
+        "ci_high": float(interval.high[k]),
+        "method": interval.method,
+    }
+
+
+def _controls(outcomes: Outcomes, row: int, here: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     """Yield the columns that speak of controls, a dict per kind; one for `none` where there are none."""
+    effect, norm, clusters = outcomes.effect[:, here], outcomes.norm[:, here], outcomes.design.cluster[here]
     kinds = sorted(set(outcomes.control[outcomes.control_of == row].tolist()))
     found = False
     for kind in kinds:
         controls = outcomes.control_rows(row, kind)
-        both = ~np.isnan(effect[row]) & ~np.isnan(effect[controls])
+        own = ~np.isnan(effect[row])
+        both = own & ~np.isnan(effect[controls])
         controls, both = controls[both.any(-1)], both[both.any(-1)]
         if not len(controls):
             continue
         found = True
+        shared = both.any(0)
         draws = np.where(both, np.nan_to_num(effect[controls]), 0).sum(-1) / both.sum(-1)
         low, high = stats.quantile_band(draws)
+        interval = stats.interval(np.nan_to_num(effect[row])[None], clusters, shared[None])
+        ratios = _length_ratios(norm[row], norm[controls], both)
         testable = outcomes.distinct_sets[controls].max() >= MINIMUM_DISTINCT_SETS
         yield {
+            **(_columns(interval, 0) if not shared[own].all() else {}),
             "control": kind,
             "control_mean": float(draws.mean()),
             "control_low": float(low),
             "control_high": float(high),
             "n_controls": len(draws),
-            "p_value": float(stats.empirical_p(mean, draws, alternative="two-sided")) if testable else None,
+            "length_ratio": float(ratios.mean()) if len(ratios) else None,
+            "n_in_caliper": int((np.abs(ratios - 1) <= CALIPER).sum()) if len(ratios) else None,
+            "n_left_out": int((own & ~shared).sum()),
+            "p_value": float(stats.empirical_p(float(interval.mean[0]), draws, alternative="two-sided")) if testable else None,
         }
     if not found:
         yield {"control": "none", "n_controls": 0}
+
+
+def _length_ratios(own: Floats, controls: Floats, both: NDArray[np.bool_]) -> Floats:
+    """Return the mean length of each control's change over the intervention's on the same prompts; empty where one is not known."""
+    if np.isnan(own[both.any(0)]).any() or np.isnan(controls[both]).any():
+        return np.zeros(0)
+    lengths = [np.where(both, np.nan_to_num(part), 0).sum(-1) for part in (controls, np.broadcast_to(own, controls.shape))]
+    return lengths[0] / lengths[1] if (lengths[1] > 0).all() else np.zeros(0)
 
 
 def write_effects(con: duckdb.DuckDBPyConnection) -> None:

@@ -34,7 +34,7 @@ def _rows(reader: Reader, question: str, run: str, **parameters: Any) -> list[di
 
 
 def _line(name: str, cells: Mapping[str, str]) -> str:
-    return f"  {name:<26}" + "".join(f"{cells.get(run, '·'):<40}" for run in RUNS).rstrip()
+    return f"  {name:<26}" + "".join(f"{cells.get(run, '·'):<48}" for run in RUNS).rstrip()
 
 
 def _header(name: str = "") -> str:
@@ -74,6 +74,15 @@ def _overlap(reader: Reader) -> Iterator[str]:
     yield from (_line(str(layer), cells) for layer, cells in found.items())
 
 
+_DRAWN = {"matched_random": "random, as drawn", "matched_random_rescaled": "random, as long"}
+"""Matched random sets: as they were drawn, and with changes as long as those of what they control."""
+
+
+def _length(row: Row) -> str:
+    """Say how long the changes of draws are beside what they control."""
+    return "" if row["length_ratio"] is None else f"{row['length_ratio']:.2f} x as long"
+
+
 def _ablation(reader: Reader) -> Iterator[str]:
     found: dict[str, dict[str, str]] = {}
     for run in RUNS:
@@ -84,18 +93,18 @@ def _ablation(reader: Reader) -> Iterator[str]:
             if row["control"] == "none":
                 text = f"{row['mean']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
                 found.setdefault(f"{row['language']}: ten strongest", {})[run] = text
-            elif row["control"] == "matched_random" and row["control_low"] is not None:
-                text = f"{row['control_mean']:+.2f} [{row['control_low']:+.2f}, {row['control_high']:+.2f}]"
-                found.setdefault(f"{row['language']}: matched random", {})[run] = text
+            elif row["control"] in _DRAWN and row["control_low"] is not None:
+                text = f"{row['control_mean']:+.2f} [{row['control_low']:+.2f}, {row['control_high']:+.2f}]  {_length(row)}"
+                found.setdefault(f"{row['language']}: {_DRAWN[row['control']]}", {})[run] = text
             elif row["control"] == "same_norm_direction":
                 found.setdefault(f"{row['language']}: random direction", {})[run] = f"{row['control_mean']:+.2f}"
     yield _header("margin, logits")
-    yield from (_line(name, found[name]) for name in sorted(found, key=lambda text: (text[:2], "random" in text)))
+    yield from (_line(name, found[name]) for name in sorted(found, key=lambda text: (text[:2], "random" in text, "direction" in text, text)))
 
 
 _TRANSFER_NAMES = {
     "none": "shared features",
-    "matched_random": "matched random",
+    **_DRAWN,
     "other_concept": "another concept's answer",
     "same_norm_direction": "random direction",
     "whole_mlp": "whole MLP output",
@@ -112,6 +121,8 @@ def _transfer(reader: Reader) -> Iterator[str]:
             low, high = row["ci_low"], row["ci_high"]
             interval = "" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]"
             found.setdefault(name, {})[run] = f"{row['mean_rise']:+.2f}{interval}  preferred {row['preferred']:.2f}"
+            if row["control"] in _DRAWN:
+                found[name][run] += f"  {_length(row)}"
             if row["control"] == "none" and row["mean_rise_partner"] is not None:
                 found.setdefault("  its antonym partner", {})[run] = f"{row['mean_rise_partner']:+.2f}"
     yield _header("rise, logits")

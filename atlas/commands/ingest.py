@@ -69,6 +69,9 @@ def _plan_of_flags(
     text_column: Annotated[str | None, typer.Option(help="Column of the corpus with the text.")] = None,
     language_column: Annotated[str | None, typer.Option(help="Column of the corpus with the language.")] = None,
     until: Annotated[str | None, typer.Option(help="Last stage to run.")] = None,
+    control_draws: Annotated[
+        int | None, typer.Option(help="Matched random sets beside each headline intervention: n allow p-values from 1/(1+n), 100 up.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed of every draw.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     gate: Annotated[float | None, typer.Option(help="Baseline accuracy below which to stop; 0 never stops.")] = None,
@@ -93,6 +96,7 @@ def _plan_of_flags(
         "text_column": text_column,
         "language_column": language_column,
         "until": until,
+        "control_draws": control_draws,
         "seed": seed,
         "name": name,
         "gate": gate,

@@ -1,7 +1,8 @@
 -- What does each intervention do to the margin, in each language, and what do its controls do?
 --
 -- Mean of margin after minus before; negative: what was edited supported the answer. Interval over concepts, band and p over draws of the
--- control; p is null below 100 distinct control sets.
+-- control; p is null below 100 distinct control sets. matched_random are the drawn sets as they are, whose changes are often shorter than
+-- what they control (length_ratio); matched_random_rescaled are the same sets with changes as long, layer by layer: read these first.
 -- decides: which features matter, beyond what random ones would
 -- grain: one row per intervention, language, split and kind of control
 -- main: effect
@@ -30,6 +31,9 @@
 --   control_low | double | logits | 2.5 % quantile over draws
 --   control_high | double | logits | 97.5 % quantile over draws
 --   n_controls | integer | draws | draws
+--   length_ratio | double | share | mean length of the draws' changes over that of the intervention's own
+--   n_in_caliper | integer | draws | draws whose change is as long as the intervention's own, within 20 %
+--   n_left_out | integer | prompts | prompts without such a control, left out of this comparison
 --   outside | boolean | - | whether the mean lies outside the band of the controls
 --   p_value | double | - | against the draws, one- or two-sided as intervention.parameters says; null below 100 distinct draws
 --   q_value | double | - | Benjamini-Hochberg over what was tested in this run with this rule and language (and, by an ingest, this split and control)
@@ -50,6 +54,9 @@ select
     e.control_low,
     e.control_high,
     e.n_controls,
+    e.length_ratio,
+    e.n_in_caliper,
+    e.n_left_out,
     e.mean < e.control_low or e.mean > e.control_high as outside,
     e.p_value,
     e.q_value

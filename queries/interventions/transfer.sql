@@ -3,6 +3,7 @@
 -- Rise of logit(source's answer in the target language) - logit(target's own answer) after a swap; the source's answer in its own language and
 -- the antonym partner stand beside it, since features that only switch the language or the pair would raise those. Interval of a swap: cluster
 -- t over source concepts (quantile by Abramowitz and Stegun 26.7.5); of a control with several draws: 2.5 to 97.5 % of the draws' means.
+-- matched_random are the drawn features as they are, matched_random_rescaled the same with changes as long as the swap's, layer by layer.
 -- decides: whether features are shared in what they do, beyond when they fire
 -- grain: one row per swap, direction and kind of control
 -- main: transfer
@@ -25,6 +26,8 @@
 --   mean_rise_partner | double | logits | the same for the antonym partner
 --   preferred | double | share | pairs in which the expected answer beats the target's own
 --   above_zero | double | share | pairs with a rise
+--   length_ratio | double | share | mean length of a control's changes over that of the swap's own
+--   n_in_caliper | integer | draws | draws whose change is as long as the swap's own, within 20 %
 with by_concept as (
     select
         intervention,
@@ -106,7 +109,15 @@ select
     b.mean_rise_source_language,
     b.mean_rise_partner,
     b.preferred,
-    b.above_zero
+    b.above_zero,
+    e.length_ratio,
+    e.n_in_caliper
 from bounded b
 join intervention i on i.run_id = $run and i.intervention = b.swap
+left join effect e
+    on e.run_id = $run
+    and e.intervention = b.swap
+    and e.language = 'all'
+    and e.split = 'all'
+    and e.control = b.control
 order by intervention, b.source_language, b.target_language, b.control <> 'none', b.control;

@@ -1,6 +1,7 @@
 -- For which concepts does a swap carry the answer over, and for which not?
 --
--- Each source concept against the matched random swaps of the same direction.
+-- Each source concept against the matched random swaps of the same direction: those with changes as long as the swap's own where the run
+-- has them (matched_random_rescaled), else the drawn features as they are.
 -- decides: whether transfer is general or rests on a few concepts
 -- grain: one row per direction and source concept
 -- main: transfer
@@ -18,6 +19,11 @@
 --   control_preferred | double | share | the same share under random swaps
 --   beyond_control | double | logits | mean_rise - control_rise
 --   mean_rise_partner | double | logits | mean rise of the antonym partner
+with best as (
+    select coalesce(max(control::varchar) filter (where control = 'matched_random_rescaled'), 'matched_random') as control
+    from transfer
+    where run_id = $run
+)
 select
     source_language,
     target_language,
@@ -25,9 +31,9 @@ select
     count(*) filter (where control is null) as n_pairs,
     avg(rise) filter (where control is null) as mean_rise,
     avg(prefers_expected::integer) filter (where control is null) as preferred,
-    avg(rise) filter (where control = 'matched_random') as control_rise,
-    avg(prefers_expected::integer) filter (where control = 'matched_random') as control_preferred,
-    avg(rise) filter (where control is null) - avg(rise) filter (where control = 'matched_random') as beyond_control,
+    avg(rise) filter (where control::varchar = (select control from best)) as control_rise,
+    avg(prefers_expected::integer) filter (where control::varchar = (select control from best)) as control_preferred,
+    avg(rise) filter (where control is null) - avg(rise) filter (where control::varchar = (select control from best)) as beyond_control,
     avg(rise_partner) filter (where control is null) as mean_rise_partner
 from transfer
 where run_id = $run
