@@ -6,15 +6,18 @@ from typing import Any
 
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
+import pytest
 from textual.widgets import Input
 
 from atlas.catalogue import Catalogue
 from tests.tui.conftest import Browse, press, screen_text
-from tui.actions import ACTIONS, SCREENS
+from tui.actions import ACTIONS, SCREENS, SHORT
 from tui.screens.base import AtlasScreen
 from tui.screens.console import ConsoleScreen
 from tui.screens.features import FeaturesScreen
 from tui.screens.queries import QueriesScreen
+from tui.text import width
+from tui.widgets.frame import tabs
 from tui.widgets.line_view import LineView
 from tui.widgets.modals import Reader
 
@@ -432,3 +435,82 @@ async def test_mouse_opens_tabs_sorts_and_selects(published: Path, browse: Brows
         await pilot.click("#features", offset=(30, 5))
         await app.settle()
         assert app.front.NAME == "feature"
+
+
+@pytest.mark.parametrize("columns", [80, 100, 107, 120, 123, 124, 140, 200])
+def test_all_tabs_fit(columns: int) -> None:
+    for name in SCREENS:
+        text = "".join(text for _, text in tabs(name, columns))
+        assert width(text) <= columns
+        letters = 3 if columns < 100 else 4
+        shown = {other: title if other == name else SHORT.get(other, title)[:letters] for other, (_, title, _) in SCREENS.items()}
+        assert all(f"{key} {shown[other]}" in text or f"{key} {title}" in text for other, (key, title, _) in SCREENS.items())
+
+
+async def test_the_name_of_the_atlas_stands_apart_from_the_tabs(published: Path, browse: Browse) -> None:
+    async with browse(published, (120, 24)) as (app, _pilot):
+        first = screen_text(app).splitlines()[0]
+        shown = "".join(text for _, text in tabs("overview", 120))
+        assert first.startswith(shown + "  │ ")
+        assert "synthetic" in first[len(shown) :]
+
+
+async def test_escape_takes_a_filter_off(published: Path, browse: Browse) -> None:
+    async with browse(published) as (app, pilot):
+        for name, text in (("features", "layer=1"), ("claims", "query"), ("queries", "edges")):
+            await app.perform(f"go_{name}")
+            await app.settle()
+            table = app.front.tables()[0]
+            await app.perform("filter", text=text)
+            await app.settle()
+            fewer = table.source.count
+            await press(app, pilot, "slash", "escape")
+            assert app.front.filter_text == text
+            await press(app, pilot, "escape")
+            assert app.front.filter_text == ""
+            assert table.source.count > fewer or name == "claims"
+
+
+async def test_the_sql_screen_says_how_to_leave_the_editor(published: Path, browse: Browse) -> None:
+    async with browse(published, (80, 24)) as (app, pilot):
+        await press(app, pilot, "8")
+        screen = app.front
+        assert isinstance(screen, ConsoleScreen)
+        before = screen.editor.text
+        await press(app, pilot, "9")
+        assert screen.editor.text != before
+        assert app.front is screen
+        assert "esc leaves the editor" in screen_text(app)
+        await press(app, pilot, "escape")
+        assert "tab returns to the editor" in screen_text(app)
+        await press(app, pilot, "9")
+        assert app.front.NAME == "claims"
+
+
+async def test_two_runs_are_compared_whole_and_a_cut_is_said(published: Path, browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui.screens import compare
+
+    async with browse(published) as (app, pilot):
+        await press(app, pilot, "0")
+        await app.perform("mode", name="features")
+        await app.settle()
+        whole = app.front.tables()[0].source.count
+        assert "largest differences" not in app.front.status.text
+        export = await app.session.data.fetch(app.front.statements[0]).result()
+        assert len(export) == whole
+        differences = [abs(row[5]) for row in export]
+        assert differences == sorted(differences, reverse=True)
+        assert {row[2] for row in export} <= {"both", "this", "other"}
+        monkeypatch.setattr(compare, "SHOWN", 10)
+        await app.perform("mode", name="features")
+        await app.settle()
+        assert app.front.tables()[0].source.count == 10
+        assert "the 10 largest differences of more than 10" in app.front.status.text
+        assert len(await app.session.data.fetch(app.front.statements[0]).result()) == whole
+
+
+async def test_help_is_read_whole_on_a_small_screen(published: Path, browse: Browse) -> None:
+    async with browse(published, (80, 24)) as (app, pilot):
+        await press(app, pilot, "2", "question_mark")
+        (view,) = app.screen.query(LineView)
+        assert view.virtual_size.width <= view.size.width

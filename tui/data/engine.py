@@ -8,6 +8,7 @@ In: a folder; statements. Out: rows as plain tuples, vectors of row ids, Arrow t
 """
 
 import asyncio
+import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -142,6 +143,8 @@ def explain(error: Exception) -> AtlasError:
     first = text.splitlines()[0] if text else type(error).__name__
     if "file system operations are disabled" in text or "has been locked" in text or "read-only" in text:
         return QueryError(f"not allowed here: {first}", hint="The browser only reads the published atlas.")
+    if missing := re.search(r"Table with name (\w+) does not exist", text):
+        return QueryError(f"this atlas has no table {missing[1]}", hint="`atlas publish` builds tables that an older version did not know.")
     if "Out of Memory" in text:
         return QueryError(first, hint="Ask for fewer rows, or filter by layer first.")
     if "Corrupt" in text or "checksum" in text:
@@ -242,6 +245,15 @@ class Data:
     def fetch(self, statement: Statement, limit: int | None = None) -> Job[list[Row]]:
         """Run one statement; `limit` rows at most are fetched."""
         return self.job(lambda cursor: fetch(cursor, statement, limit), statement.title)
+
+    def some(self, statement: Statement, limit: int) -> Job[tuple[list[str], list[Row]]]:
+        """Run one statement and return the names of its columns and its first rows; it may take more memory than browsing."""
+
+        def work(cursor: "duckdb.DuckDBPyConnection") -> tuple[list[str], list[Row]]:
+            result = cursor.execute(f"{statement.sql}\nlimit {int(limit)}", dict(statement.parameters) or None)
+            return [column[0] for column in result.description], result.fetchall()
+
+        return self.job(work, statement.title, roomy=True)
 
     def read(self, read: Read) -> Statement:
         """Return the statement of a Read."""

@@ -320,6 +320,20 @@ def windows(run: str, text: str) -> str:
     )
 
 
+def run_difference(run_id: str, other: str) -> Statement:
+    """Return the statement of features of two runs side by side, the largest difference of density first."""
+    columns = "layer, feature, density, max_activation"
+    text = f"""select layer, feature,
+  case when a.density is null then 'other' when b.density is null then 'this' else 'both' end as found_in,
+  a.density as density, b.density as density_other,
+  coalesce(b.density, 0) - coalesce(a.density, 0) as difference,
+  a.max_activation as max_activation, b.max_activation as max_other
+from (select {columns} from feature where run_id = $run and n_active > 0) a
+full join (select {columns} from feature where run_id = $other and n_active > 0) b using (layer, feature)
+order by abs(difference) desc, layer, feature"""
+    return Statement("features of two runs", text, {"run": run_id, "other": other})
+
+
 def is_of_labels(tree: filters.Filter) -> bool:
     """Say whether a part of a filter speaks of labels."""
     match tree:

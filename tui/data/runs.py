@@ -3,6 +3,7 @@
 In: a cursor. Out: `Run`s, the most useful first, and a `RunInfo`.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from tui.data.features import Score
 if TYPE_CHECKING:
     import duckdb
 
+SCORED = ("score_summary", "feature_score")
+"""Where the names of a run's scores stand: in a small table, and in the large one that it sums up."""
 RUN_COLUMNS = ("run_id", "kind", "name", "state", "model_id", "transcoder_set", "started_at", "finished_at", "seconds", "method")
 
 
@@ -61,8 +64,6 @@ def read_runs(cursor: "duckdb.DuckDBPyConnection") -> list[Run]:
 
 def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: str | None) -> RunInfo:
     """Read what a run has: languages, scores, and where its rows lie."""
-    import duckdb
-
     bound = {"run": run_id}
     first, last, total = cursor.execute("select min(rowid), max(rowid), count(*) from feature where run_id = $run", bound).fetchall()[0]
     languages = [
@@ -75,14 +76,11 @@ def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: s
         languages = [
             row[0] for row in cursor.execute("select distinct language from feature_language where run_id = $run", bound).fetchall()
         ]
-    scores = cursor.execute(
-        "select distinct score, parameter_set, languages from feature_score where run_id = $run order by all", bound
-    ).fetchall()
+    scores = _first(
+        cursor, bound, *(f"select distinct score, parameter_set, languages from {t} where run_id = $run order by all" for t in SCORED)
+    )
     layers = _layers(cursor, run_id) if total and last - first + 1 == total else {}
-    try:
-        terms = cursor.execute("select 1 from term where run_id = $run limit 1", bound).fetchall()
-    except duckdb.CatalogException:
-        terms = []  # published by an older version
+    terms = _first(cursor, bound, "select 1 from term where run_id = $run limit 1")
     return RunInfo(
         run_id,
         transcoder_set,
@@ -94,6 +92,17 @@ def run_info(cursor: "duckdb.DuckDBPyConnection", run_id: str, transcoder_set: s
         layers,
         bool(terms),
     )
+
+
+def _first(cursor: "duckdb.DuckDBPyConnection", bound: Mapping[str, Any], *statements: str) -> list[Any]:
+    """Return the rows of the first statement that has any; a table that an older version did not publish has none."""
+    import duckdb
+
+    for statement in statements:
+        with contextlib.suppress(duckdb.CatalogException):
+            if rows := cursor.execute(statement, bound).fetchall():
+                return rows
+    return []
 
 
 def _layers(cursor: "duckdb.DuckDBPyConnection", run_id: str) -> dict[int, tuple[int, int, int]]:

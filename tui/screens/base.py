@@ -229,7 +229,7 @@ class AtlasScreen(Screen[None]):
             self.query_one(self.FIRST).focus()
 
     def do_cancel(self) -> None:
-        """Close the filter field, else stop what is running."""
+        """Close the filter field, else stop what is running, else take the filter off."""
         if self.query_one("#filter", Input).has_class("open"):
             self._close_filter()
             return
@@ -241,6 +241,8 @@ class AtlasScreen(Screen[None]):
         if stopped:
             self.status.work("")
             self.status.say("stopped")
+        elif self.filter_text:
+            self.do_filter("")
 
     async def do_open(self) -> None:
         """Open what is under the cursor."""

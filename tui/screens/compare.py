@@ -12,7 +12,8 @@ from atlas.errors import UsageError
 from atlas.ids import feature_name, parse_feature
 from tui import marks
 from tui.columns import Column, plain
-from tui.data import Asker, Read, Statement, Where
+from tui.data import Statement
+from tui.data.features import run_difference
 from tui.screens.base import bindings_of
 from tui.screens.ledger import LedgerScreen, Part
 from tui.session import Session
@@ -20,8 +21,8 @@ from tui.text import fit, safe
 from tui.widgets.line_view import Line, Section
 from tui.widgets.modals import Choice
 
-MOST = 200_000
-FEATURES = ("layer", "feature", "density", "max_activation", "mean_activation")
+SHOWN = 50_000
+"""Features that are shown of two runs, the largest differences first."""
 
 
 def languages(session: Session) -> dict[str, object]:
@@ -77,6 +78,7 @@ class CompareScreen(LedgerScreen):
     def __init__(self) -> None:
         super().__init__()
         self.other: str | None = None
+        self.has_more = False
 
     def keep(self) -> dict[str, Any]:
         """Keep the other run too."""
@@ -102,11 +104,19 @@ class CompareScreen(LedgerScreen):
         other = self._other()
         if part.name == "edges":
             return await self.get(self.session.data.ask(part.question, {"run": self.session.run_id, "other": other}))
-        here = self.session.run_id
-        (names, rows), statements = await self.get(
-            self.session.data.gather(lambda ask: _features(ask, here, other), "features of two runs")
-        )
-        return statements[0], names, rows
+        statement = run_difference(self.session.run_id, other)
+        names, rows = await self.get(self.session.data.some(statement, SHOWN + 1))
+        self.has_more = len(rows) > SHOWN
+        return statement, names, rows[:SHOWN]
+
+    def say(self, count: int) -> None:
+        """Show what the table is, and when it is not all."""
+        super().say(count)
+        if self.has_more and self.part.name == "features":
+            kept = f"{count:,} of the {SHOWN:,}" if self.filter_text else f"the {SHOWN:,}"
+            self.status.say(
+                f"{self.part.title}: {kept} largest differences of more than {SHOWN:,}; e exports all · {self.filter_text}".rstrip(" ·")
+            )
 
     def _other(self) -> str:
         runs = [run for run in self.session.runs if run.run_id != self.session.run_id]
@@ -149,24 +159,6 @@ class CompareScreen(LedgerScreen):
 
         if self.part.name in ("edges", "features") and runs:
             self.browser.push_screen(Choice("Compare with", [f"{run.name} · {run.run_id}" for run in runs]), take)
-
-
-def _features(ask: Asker, here: str, other: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return features of two runs, the largest difference of density first."""
-    tables = []
-    for run_id in (here, other):
-        where = (Where("run_id", "=", run_id), Where("n_active", ">", 0))
-        rows = ask(Read("features", "feature", FEATURES, where, ("layer", "feature"), MOST))
-        tables.append({(row["layer"], row["feature"]): row for row in rows})
-    mine, theirs = tables
-    found = []
-    for key in mine.keys() | theirs.keys():
-        left, right = mine.get(key), theirs.get(key)
-        a, b = (None if row is None else row["density"] for row in (left, right))
-        maxima = (None if row is None else row["max_activation"] for row in (left, right))
-        found.append((*key, "both" if left and right else "this" if left else "other", a, b, (b or 0.0) - (a or 0.0), *maxima))
-    found.sort(key=lambda row: (-abs(row[5]), row[0], row[1]))
-    return ["layer", "feature", "found_in", "density", "density_other", "difference", "max_activation", "max_other"], found
 
 
 SCREEN = CompareScreen

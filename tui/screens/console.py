@@ -1,16 +1,17 @@
 """A statement of one's own: an editor with highlighting and completion, its rows, its history.
 
-In: text. Out: rows; one SELECT, or an EXPLAIN of one, and nothing else (`tui/data/engine.py`, `guard`).
+In: text. Out: rows; one SELECT, or an EXPLAIN of one, and nothing else (`atlas/reader.py`, `check_statement`).
 """
 
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events, on
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import TextArea
+from textual.widgets import Static, TextArea
 
 from tui.columns import plain, result_columns
 from tui.screens.base import AtlasScreen, bindings_of
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 DISPLAY = 500
 HARD = 100_000
 KEPT = 50
+TYPING = "▲ keys type here · esc leaves the editor: then 1 to 0, ? … are commands"
+READING = "▼ keys are commands · tab returns to the editor"
+"""Which of the two parts has the keys: a line between them says it, since letters mean different things."""
 FIRST_STATEMENT = (
     "select layer, count(*) as n_features, avg(density) as density\nfrom feature\nwhere n_active > 0\ngroup by layer\norder by layer"
 )
@@ -37,20 +41,22 @@ class ConsoleScreen(AtlasScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings_of("console")
     DEFAULT_CSS = """
     ConsoleScreen #editor { height: 40%; min-height: 5; border: none; }
-    ConsoleScreen #result { height: 1fr; border-top: hkey $panel; }
+    ConsoleScreen #way { height: 1; padding: 0 1; background: $boost; color: $text-muted; }
+    ConsoleScreen #result { height: 1fr; }
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.editor = TextArea.code_editor("", language="sql", id="editor", show_line_numbers=True, tab_behavior="focus")
+        self.way = Static(TYPING, id="way", markup=False)
         self.result = PagedTable(id="result")
         self.names: list[str] = []
         self.history: list[str] = []
         self.functions: list[str] = []
 
     def body(self) -> Sequence[Widget]:
-        """Return editor and result."""
-        return (Vertical(self.editor, self.result),)
+        """Return editor, the line between, and result."""
+        return (Vertical(self.editor, self.way, self.result),)
 
     def keep(self) -> dict[str, Any]:
         """Keep the text and the history."""
@@ -135,6 +141,11 @@ class ConsoleScreen(AtlasScreen):
             take(0)
         else:
             self.browser.push_screen(Choice(f"{word} …", names), take)
+
+    @on(events.DescendantFocus)
+    def say_who_has_the_keys(self) -> None:
+        """Show how to get out of the editor, and back."""
+        self.way.update(TYPING if self.focused is self.editor else READING)
 
     def completions(self, word: str) -> list[str]:
         """Return tables, columns and functions that begin with a word; `table.` gives that table's columns."""

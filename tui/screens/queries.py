@@ -186,6 +186,8 @@ class QueriesScreen(AtlasScreen):
         elif self.has_class("open"):
             self.remove_class("open")
             self.list.focus()
+        else:
+            super().do_cancel()
 
     def feature_here(self) -> tuple[int, int] | None:
         """Return the feature of the row under the cursor."""

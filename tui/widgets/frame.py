@@ -4,6 +4,7 @@ In: texts. Out: the message `TabLine.Chosen`.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,32 @@ from tui.data.engine import Meter
 from tui.text import fit, safe, width
 from tui.widgets.styles import CLASSES, CSS, styled
 
+BREAK = "  │ "
+"""What stands between the tabs and the atlas's name."""
+NAMED = 16
+"""Cells that the atlas's name should have before titles are cut for it."""
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+def tabs(current: str, columns: int) -> list[tuple[str, str]]:
+    """Return (screen, shown text) for all tabs: whole titles where they fit beside the atlas's name, else shorter ones."""
+    whole = {name: title for name, (_, title, _) in SCREENS.items()}
+    found = _written(current, whole)
+    if sum(width(text) for _, text in found) + NAMED <= columns:
+        return found
+    for letters in (5, 4, 3, 0):
+        found = _written(current, {name: SHORT.get(name, title)[:letters] for name, title in whole.items()})
+        if sum(width(text) for _, text in found) <= columns:
+            break
+    return found
+
+
+def _written(current: str, titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    found = []
+    for name, (key, title, _) in SCREENS.items():
+        text = f"{key} {title}" if name == current else f"{key} {titles[name]}".rstrip()
+        found.append((name, f"▐{text}▌" if name == current else f" {text}"))
+    return found
 
 
 class TabLine(Widget):
@@ -38,29 +64,19 @@ class TabLine(Widget):
         self.current = current
         self.title = ""
 
-    def _tabs(self) -> list[tuple[str, str]]:
-        """Return (screen, shown text) for all tabs."""
-        roomy = sum(width(title) + 3 for _, title, _ in SCREENS.values()) <= self.size.width
-        tabs = []
-        for name, (key, title, _) in SCREENS.items():
-            text = title if roomy or name == self.current else SHORT.get(name, title[:4])
-            tabs.append((name, f" {key} {text}" if name != self.current else f"▐{key} {text}▌"))
-        return tabs
-
     def render_line(self, y: int) -> Strip:
         """Draw the line."""
-        parts: list[Part] = [(text, "cursor" if name == self.current else "") for name, text in self._tabs()]
-        used = sum(width(text) for text, _ in parts)
-        room = self.size.width - used
+        parts: list[Part] = [(text, "cursor" if name == self.current else "") for name, text in tabs(self.current, self.size.width)]
+        room = self.size.width - sum(width(text) for text, _ in parts) - width(BREAK)
         if self.title and room >= 6:
-            parts.append((fit(safe(self.title) + " ", room, "right"), "dim"))
+            parts += [(BREAK, "dim"), (fit(safe(self.title) + " ", room, "right"), "dim")]
         base = self.rich_style
         return Strip(styled(self, parts)).adjust_cell_length(self.size.width, base).apply_style(base)
 
     def on_click(self, event: events.Click) -> None:
         """Go to the clicked screen."""
         start = 0
-        for name, text in self._tabs():
+        for name, text in tabs(self.current, self.size.width):
             if start <= event.x < start + width(text):
                 self.post_message(self.Chosen(name))
             start += width(text)
