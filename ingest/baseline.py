@@ -3,6 +3,9 @@
 In: a model and prompts. Out: rows of baseline and answer, and accuracy per language with Wilson's interval (METHODS section 2).
 
     margin = logit(correct) - max over contrasts, float32, as final . (U_correct - U_contrast) at the decision position.
+
+Where a prompt has an answer of several tokens, all of its answers are scored teacher-forced, and its margin is the difference of their
+summed log-probabilities (`ingest.ask.sequence`), which for single tokens is the same number.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pyarrow as pa
 import torch
@@ -17,6 +21,7 @@ from torch import Tensor
 
 from atlas.errors import GateError, ModelError
 from atlas.stats import wilson
+from ingest.ask.sequence import sequence_scores
 from ingest.batches import Progress, in_halving_batches, pad_right
 from ingest.model import LanguageModel
 from ingest.prompts import MARGIN_ROLES, Prompt, PromptSet
@@ -64,14 +69,15 @@ def baseline(
 
     def run(part: slice) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         batch = prompts.prompts[part]
-        return _measure(model, batch, decision_states(model, batch))
+        measured = _measure(model, batch, decision_states(model, batch))
+        return _with_sequences(model, batch, *measured, batch_size=part.stop - part.start)
 
     for batch_rows, batch_answers in in_halving_batches(len(prompts.prompts), config.batch_size, run):
         rows += batch_rows
         answers += batch_answers
         if progress is not None:
             progress(len(rows), len(prompts.prompts))
-    return {"baseline": pa.Table.from_pylist(rows), "answer": pa.Table.from_pylist(answers)}
+    return {"baseline": pa.Table.from_pylist(rows), "answer": _answer_table(answers)}
 
 
 def decision_states(model: LanguageModel, batch: Sequence[Prompt]) -> Tensor:
@@ -145,6 +151,37 @@ def _measure(model: LanguageModel, batch: Sequence[Prompt], states: Tensor) -> t
                 }
             )
     return rows, answers
+
+
+def _with_sequences(
+    model: LanguageModel, batch: Sequence[Prompt], rows: list[dict[str, object]], answers: list[dict[str, object]], *, batch_size: int
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Put teacher-forced scores in place of single-token ones for prompts with an answer of several tokens."""
+    chosen = {prompt.prompt: prompt for prompt in batch if prompt.has_sequences}
+    if not chosen:
+        return rows, answers
+    pairs = [(prompt.token_ids, answer.ids) for prompt in chosen.values() for answer in prompt.answers]
+    found = iter(sequence_scores(model, pairs, batch_size=batch_size))
+    scores = {prompt.prompt: [next(found) for _ in prompt.answers] for prompt in chosen.values()}
+    for row in rows:
+        if (number := cast(int, row["prompt"])) in chosen:
+            totals = [score.total for score in scores[number]]
+            others = [total for total, answer in zip(totals, chosen[number].answers, strict=True) if answer.role in MARGIN_ROLES]
+            row |= {"margin": totals[0] - max(others), "correct": totals[0] > max(others)}
+    for row in answers:
+        if (number := cast(int, row["prompt"])) in chosen:
+            place = cast(int, row["answer"])
+            score, several = scores[number][place], bool(chosen[number].answers[place].token_ids)
+            row["logprob"] = score.total
+            if several:
+                row |= {"logit": None, "rank": None, "token_ids": list(score.token_ids), "token_logprobs": list(score.logprobs)}
+    return rows, answers
+
+
+def _answer_table(answers: Sequence[dict[str, object]]) -> pa.Table:
+    """Return the rows of `answer`; the columns of several tokens only where there are some."""
+    names = dict.fromkeys(name for row in answers for name in row)
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in answers])
 
 
 def accuracy_by_language(prompts: PromptSet, table: pa.Table, behaviour: str | None = None) -> dict[str, Accuracy]:

@@ -9,6 +9,9 @@ In: the path of a TOML file, or the name of one that ships in `ingest/prompts/be
     answer_prefix = " "                    # stands between prompt and answer when the answer is tokenised
     contrast_operand = true                # the source word is a contrast: copying would be wrong
     n_distractors = 3                      # other concepts' answers that are contrasts too
+    answers = "token"                      # or "sequence": answers may be several tokens, scored teacher-forced
+    chat = false                           # true: each text is a user's message in the tokenizer's chat template
+    system = "Answer with one word."       # optional, with chat: the system message
 
     [[template]]
     name = "opposite_of"                   # templates of two languages with one name are translations
@@ -45,6 +48,7 @@ from typing import Any, Literal, get_args
 from atlas.errors import InputError
 
 Split = Literal["train", "validation", "test"]
+AnswerLength = Literal["token", "sequence"]
 ComputationType = Literal["hidden_state_transfer", "candidate_set_filtering", "abstract_mapping", "gated_decision"]
 SPLITS: tuple[str, ...] = get_args(Split)
 BEHAVIOURS_DIR = Path(__file__).parent / "behaviours"
@@ -52,6 +56,7 @@ BEHAVIOURS_DIR = Path(__file__).parent / "behaviours"
 _TOP_KEYS = {
     "name", "title", "computation_type", "gate", "answer_prefix", "contrast_operand", "n_distractors", "template", "concept",
     "operation",
+    "answers", "chat", "system",
 }  # fmt: skip
 _TEMPLATE_KEYS = {"name", "language", "text", "operator", "split", "answer_prefix"}
 _OPERATION_KEYS = {"name", "language", "text", "answer_prefix"}
@@ -121,6 +126,12 @@ class Behaviour:
     concepts: tuple[Concept, ...]
     definition: str
     """The TOML text."""
+    answers: AnswerLength = "token"
+    """`token`: every answer is one token, or the prompt is refused; `sequence`: answers may be several (`ingest.ask.sequence`)."""
+    chat: bool = False
+    """Each text is a user's message in the chat template of the model's tokenizer."""
+    system: str | None = None
+    """System message of that conversation."""
     operations: tuple[Operation, ...] = ()
     """Other operations over the same operands: sources of the operation swap (`ingest.circuit.operation`)."""
 
@@ -172,6 +183,9 @@ def parse_behaviour(text: str, source: str) -> Behaviour:
             f"{source}: computation_type is {computation_type!r}.",
             hint=f"One of: {', '.join(get_args(ComputationType))}.",
         )
+    answers = _get(document, "answers", str, source, default="token")
+    if answers not in get_args(AnswerLength):
+        raise InputError(f"{source}: answers is {answers!r}.", hint=f"One of: {', '.join(get_args(AnswerLength))}.")
     prefix = _get(document, "answer_prefix", str, source, default=" ")
     templates = tuple(_template(entry, f"{source}: template {i + 1}", prefix) for i, entry in enumerate(document.get("template", [])))
     languages = dict.fromkeys(template.language for template in templates)
@@ -186,6 +200,9 @@ def parse_behaviour(text: str, source: str) -> Behaviour:
         templates=templates,
         concepts=concepts,
         definition=text,
+        answers=answers,
+        chat=_get(document, "chat", bool, source, default=False),
+        system=_get(document, "system", str, source, default=None),
         operations=tuple(
             _operation(entry, f"{source}: operation {i + 1}", prefix, concepts) for i, entry in enumerate(document.get("operation", []))
         ),
@@ -264,6 +281,8 @@ def _case(entry: Any, where: str) -> Case:
 def _validate(behaviour: Behaviour, source: str) -> None:
     if not behaviour.templates or not behaviour.concepts:
         raise InputError(f"{source}: needs at least one [[template]] and one [[concept]].")
+    if behaviour.system is not None and not behaviour.chat:
+        raise InputError(f"{source}: a system message needs a chat template.", hint="Set chat = true, or take the message out.")
     if not 0 <= behaviour.gate <= 1:
         raise InputError(f"{source}: gate is {behaviour.gate}, expected an accuracy from 0 to 1.")
     seen: set[tuple[str, str]] = set()

@@ -2,7 +2,8 @@
 
 In: a behaviour (name or path) and a model whose tokenizer is read. Out: findings, none when all is well.
 
-1. Every correct answer, every contrast that a case names and every other operation's answer is one token after its answer prefix.
+1. Every correct answer, every contrast that a case names and every other operation's answer is one token after its answer prefix, unless
+   the behaviour's answers are sequences.
 2. Leak: a prompt of the train split and one of another split have the same text, or a held-out concept's words are the words of a
    train concept under another name (its operand and answer; where every concept has that operand, as with gates, its other slots too).
 3. Trivial: the answer stands in the prompt itself, or all concepts of a template have the same answer (and no variants).
@@ -59,6 +60,8 @@ def _where(behaviour: Behaviour, *parts: str) -> str:
 
 
 def _token_findings(behaviour: Behaviour, tokenizer: Any) -> Iterator[Finding]:
+    if behaviour.answers == "sequence":
+        return
     seen: set[tuple[str, str]] = set()
     for language, concept, text in _answers(behaviour):
         if (language, text) in seen:

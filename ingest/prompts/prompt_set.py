@@ -6,7 +6,8 @@ In: behaviours, a Hugging Face tokenizer, which languages and splits to keep. Ou
 2. The prompt's tokens are the prepended token (Qwen3 has no BOS: `<|endoftext|>`) and the text's tokens; each token's role follows from
    character offsets: sink (position 0), content (operand), operator, quote, template; the last one is `decision` (METHODS, section 2).
 3. Answers: the correct one; contrasts (the case's own, the operand, other concepts' answers as distractors); and, outside the margin, the
-   same concept's answer in each other language. Each is one token or the prompt is refused by name.
+   same concept's answer in each other language. Each is one token or the prompt is refused by name, unless the behaviour's answers are
+   sequences.
 4. Other operations over the same operands (`operations`) are spelled out beside, whatever concepts and splits are kept: only the operation
    swap of the abstract-mapping test reads them, and they have no rows.
 5. Pairs: translations share concept, template name and variant; minimal pairs share language, concept and template and differ in variant.
@@ -26,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from atlas.errors import InputError
+from ingest.ask.chat import begins_with_special, chat_text, place_in
 from ingest.prompts.behaviour import SPLITS, Behaviour, Case, Concept, Template
 
 AnswerRole = Literal["correct", "contrast", "distractor", "partner", "source_language"]
@@ -43,6 +45,14 @@ class Answer:
     text: str
     """With what stands before it, e.g. a leading space."""
     token_id: int
+    """The token, or the first of several."""
+    token_ids: tuple[int, ...] = ()
+    """Every token of an answer of several; empty for a single one."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Every token."""
+        return self.token_ids or (self.token_id,)
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,11 @@ class Prompt:
     def correct(self) -> Answer:
         """The correct answer."""
         return self.answers[0]
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether an answer is several tokens, so that the margin is one of summed log-probabilities."""
+        return any(answer.token_ids for answer in self.answers)
 
     @property
     def contrasts(self) -> tuple[Answer, ...]:
@@ -123,6 +138,11 @@ class PromptSet:
     def languages(self) -> tuple[str, ...]:
         """Languages of the prompts, in order of appearance."""
         return tuple(dict.fromkeys(prompt.language for prompt in self.prompts))
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether any prompt has an answer of several tokens."""
+        return any(prompt.has_sequences for prompt in self.prompts)
 
     @property
     def prompt_set_hash(self) -> str:
@@ -322,14 +342,17 @@ def _prompt(
         raise InputError(f"{behaviour.name}/{template.language}/{template.name}/{concept.name}: no value for {{{min(missing)}}}")
     text, spans = _fill(template, case)
     where = f"{behaviour.name}/{template.language}/{template.name}/{concept.name}"
+    if behaviour.chat:
+        text, spans = _in_chat(text, spans, tokenizer, behaviour.system)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = [_trimmed(text, *span) for span in encoded["offset_mapping"]]
-    content = tuple(i + 1 for i, span in enumerate(offsets) if _overlaps(span, spans["operand"]))
+    lead = () if behaviour.chat and begins_with_special(tokenizer, encoded["input_ids"]) else (prepended,)
+    content = tuple(i + len(lead) for i, span in enumerate(offsets) if _overlaps(span, spans["operand"]))
     if not content:
         raise InputError(f"{where}: no token of {text!r} covers the operand {case.operand!r}")
-    token_ids = (prepended, *encoded["input_ids"])
+    token_ids = (*lead, *encoded["input_ids"])
     answers = _answers(behaviour, concepts, template, concept, case, tokenizer, where, seed)
-    roles = ("sink", *(_role(text, span, spans) for span in offsets[:-1]), "decision")
+    roles = ("sink", *(_role(text, span, spans) for span in offsets[1 - len(lead) : -1]), "decision")
     fingerprint = "\x1f".join([template.language, text, *(f"{answer.role}:{answer.text}" for answer in answers)])
     held_out = {(True, True): "both", (True, False): "concept", (False, True): "template"}.get(
         (concept.split != "train", template.split != "train")
@@ -350,10 +373,17 @@ def _prompt(
         token_ids=token_ids,
         tokens=tuple(token_text(tokenizer, token_id) for token_id in token_ids),
         roles=roles,
-        offsets=(None, *(tuple(span) for span in encoded["offset_mapping"])),
+        offsets=(*(None for _ in lead), *(tuple(span) for span in encoded["offset_mapping"])),
         content_positions=content,
         answers=answers,
     )
+
+
+def _in_chat(text: str, spans: Mapping[str, tuple[int, int]], tokenizer: Any, system: str | None) -> tuple[str, dict[str, tuple[int, int]]]:
+    """Put a filled text into the tokenizer's chat template; spans move with it."""
+    rendered = chat_text(tokenizer, text, system)
+    start = place_in(rendered, text)
+    return rendered, {name: (a + start, b + start) for name, (a, b) in spans.items()}
 
 
 def token_text(tokenizer: Any, token_id: int) -> str:
@@ -419,16 +449,16 @@ def _answers(
         if language != template.language:
             wanted += [("source_language", other.answer) for other in cases if other.variant == case.variant]
     answers: list[Answer] = []
-    seen: set[int] = set()
+    seen: set[tuple[int, ...]] = set()
     for role, word in wanted:
-        ids = tokenizer(template.answer_prefix + word, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
+        ids = tuple(int(token) for token in tokenizer(template.answer_prefix + word, add_special_tokens=False)["input_ids"])
+        if len(ids) != 1 and (not ids or behaviour.answers == "token"):
             if role == "correct" or word in case.contrasts:
                 raise NotOneTokenError(f"{where}: the answer {template.answer_prefix + word!r} is {len(ids)} tokens, not one")
             continue
-        if ids[0] not in seen:
-            seen.add(ids[0])
-            answers.append(Answer(role, template.answer_prefix + word, int(ids[0])))
+        if ids not in seen:
+            seen.add(ids)
+            answers.append(Answer(role, template.answer_prefix + word, ids[0], ids if len(ids) > 1 else ()))
     if len([answer for answer in answers if answer.role in MARGIN_ROLES]) == 0:
         raise NotOneTokenError(f"{where}: no contrast answer is a single token, so there is no margin")
     return tuple(answers)

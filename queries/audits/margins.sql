@@ -1,11 +1,26 @@
 -- Margins are what they say: an effect is after minus before, a correct prompt has a margin above 0, and a margin is the difference of the
--- stored logits.
-with logits as (
+-- stored logits, or of summed log-probabilities where a prompt has an answer of several tokens.
+with several as (
+    select distinct run_id, prompt
+    from answer
+    where token_ids is not null
+),
+sums as (
+    select
+        run_id,
+        prompt,
+        max(logprob) filter (where answer = 0) - max(logprob) filter (where role in ('contrast', 'distractor')) as margin
+    from answer
+    semi join several using (run_id, prompt)
+    group by run_id, prompt
+),
+logits as (
     select
         run_id,
         prompt,
         max(logit) filter (where answer = 0) - max(logit) filter (where role in ('contrast', 'distractor')) as margin
     from answer
+    anti join several using (run_id, prompt)
     where logit is not null
     group by run_id, prompt
 )
@@ -21,4 +36,9 @@ select 'margin' as what, b.run_id, b.prompt::varchar as place, b.margin::double 
 from baseline b
 join logits l using (run_id, prompt)
 where abs(b.margin - l.margin) > 1e-3 * (1 + abs(b.margin))
+union all
+select 'margin' as what, b.run_id, b.prompt::varchar as place, b.margin::double as stored, s.margin::double as expected
+from baseline b
+join sums s using (run_id, prompt)
+where abs(b.margin - s.margin) > 1e-3 * (1 + abs(b.margin))
 limit 20;

@@ -87,6 +87,22 @@ lost as (
     from outcome
     anti join intervention using (run_id, intervention)
     union all
+    select 'continuation: intervention', run_id, intervention::varchar
+    from continuation
+    anti join intervention using (run_id, intervention)
+    union all
+    select 'continuation: prompt', run_id, prompt::varchar
+    from continuation
+    anti join prompt using (run_id, prompt)
+    union all
+    select 'next_token: intervention', run_id, intervention::varchar
+    from next_token
+    anti join intervention using (run_id, intervention)
+    union all
+    select 'feature_change: intervention', run_id, intervention::varchar
+    from feature_change
+    anti join intervention using (run_id, intervention)
+    union all
     select 'outcome: prompt', run_id, prompt::varchar
     from outcome
     anti join prompt using (run_id, prompt)

@@ -43,5 +43,5 @@ select
     ) as languages
 from run r
 left join model m using (model_id)
-where r.run_id = $run
+where r.run_id = $run and exists (select 1 from feature f where f.run_id = r.run_id)
 order by r.run_id;

@@ -992,6 +992,13 @@ def _imported(tables: Tables) -> None:
             "operand": "hot",
         }
     )
+    written = {"token_ids": [2, 3], "tokens": [" cold", "."], "token_logprobs": [-0.5, -0.25], "text": " cold."}
+    for sample in (0, 1):
+        here = {"run_id": IMPORTED, "intervention": 0, "prompt": 0, "sample": sample, "temperature": 0.8, "seed": 1, "kl": 0.25}
+        tables["continuation"].append({**here, **written})
+    place = {"run_id": IMPORTED, "intervention": 0, "prompt": 0}
+    tables["next_token"].append({**place, "token_id": 2, "token": " cold", "logprob_before": -0.5, "logprob_after": -1.5})
+    tables["feature_change"].append({**place, "layer": 1, "feature": 2, "position": 3, "before": 0.5, "after": 1.5})
     tables["reference_baseline"].append(
         {"run_id": IMPORTED, "prompt": 0, "source": "baseline.csv", "model": "another model", "margin": 2.0, "correct": True}
     )
