@@ -1,7 +1,7 @@
 """How fast the terminal browser is, on a synthetic atlas that this script makes.
 
-    python benchmarks/tui.py                             5.9 million features, no raw activations
-    python benchmarks/tui.py --activations 100           with 100 million activations
+    python benchmarks/tui.py                             5.9 million features, two activations each
+    python benchmarks/tui.py --activations 100           with 100 million activations; half an hour to make, so keep it: --atlas DIR
     python benchmarks/tui.py --layers 4 --width 16384    a small one, in seconds
 
 Printed: first paint from the shell (in a terminal of its own, five starts), what a key costs from press to paint (median and p95), sorting,
@@ -24,106 +24,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-RUN = "b" * 16
 
 
 def make(folder: Path, layers: int, width: int, activations: int) -> None:
-    """Publish a synthetic atlas: features, languages, scores, labels, contexts; Zipf densities."""
-    from atlas.settings import DATABASE, FORMAT_VERSION, schema_sql_path
+    """Publish a synthetic atlas, as a run on so many layers and features would leave it."""
+    from benchmarks import synthetic
 
-    folder.mkdir(parents=True)
-    con = duckdb.connect()
-    con.execute("set preserve_insertion_order = false")
-    con.execute(f"attach '{folder / DATABASE}' as atlas (storage_version 'v1.2.0')")
-    con.execute("use atlas")
-    con.execute(schema_sql_path().read_text(encoding="utf-8"))
-    con.execute(
-        "insert into atlas by name select ? as format_version, 1 as manifest, '' as manifest_hash, 'bench' as code_version,"
-        " timestamp '2026-01-01' as published_at, true as activations_inline",
-        [FORMAT_VERSION],
-    )
-    con.execute(
-        "insert into model by name select 'm' as model_id, 'synthetic' as name, 'synthetic' as source, 'Qwen3ForCausalLM' as architecture,"
-        " 'float32' as dtype, ? as n_layers, 64 as d_model, 1000 as vocab_size",
-        [layers],
-    )
-    con.execute(
-        "insert into run by name select ? as run_id, 'ingest' as kind, 'benchmark' as name, 'complete' as state, 0 as attempt,"
-        " 'm' as model_id, 'set' as transcoder_set, '{}' as plan, '' as plan_hash,"
-        " 'bench' as code_version, timestamp '2026-01-01' as finished_at",
-        [RUN],
-    )
-    con.execute(
-        "insert into behaviour by name select ? as run_id, 'b' as behaviour, 'b' as title, ['en', 'fr'] as languages, 64 as n_prompts,"
-        " '' as prompt_set_hash",
-        [RUN],
-    )
-    words = "['hot', 'cold', 'chaud', 'froid', 'big', 'grand', 'small', 'petit', 'fast', 'rapide', 'slow', 'lent']"
-    con.execute(
-        f"""
-        insert into feature by name
-        with f as (
-            select (i // {width})::smallint as layer, (i % {width})::integer as feature, hash(i) as h,
-                least(100000, (100000 / (1 + hash(i) % 20000))::bigint) as n_active
-            from range({layers} * {width}) t(i)
-        )
-        select '{RUN}' as run_id, layer, feature, 100000::bigint as n_tokens, n_active, (n_active % 65)::integer as n_prompts_active,
-            n_active / 100000 as density, (h % 9973) / 500.0 as max_activation, (h % 997) / 100.0 as mean_activation, 1.0 as sd_activation,
-            1.0 as encoder_norm, 1.0 as decoder_norm, [1, 2, 3] as promoted_token_ids,
-            [' ' || {words}[1 + (h % 12)::integer], 'token' || (h % 100000), 'x'] as promoted_tokens, [0.9, 0.5, 0.1] as promoted_weights,
-            [4] as suppressed_token_ids, ['y'] as suppressed_tokens, [-0.5] as suppressed_weights
-        from f order by layer, feature
-        """
-    )
-    con.execute(
-        """
-        insert into feature_language by name
-        select run_id, layer, feature, language, 50000::bigint as n_tokens, n_active // 2 as n_active, 32 as n_prompts,
-            (n_prompts_active // 2)::integer as n_prompts_active, 1.0 as sum_activation, 1.0 as sum_squares, max_activation
-        from feature, (values ('en'), ('fr')) v(language) order by layer, feature, language
-        """
-    )
-    con.execute(
-        """
-        insert into feature_score by name
-        select run_id, layer, feature, 'lape' as score, 'default' as parameter_set, 'en+fr' as languages,
-            (hash(feature, layer) % 693) / 1000 as value, (hash(feature, layer) % 2) = 0 as flag
-        from feature order by layer, feature
-        """
-    )
-    con.execute(
-        "insert into label select lpad((layer::bigint * 1000000 + feature)::varchar, 16, '0'), 'set', layer, feature,"
-        " 'label ' || (feature % 977), 'imported', null, 'bench', timestamp '2026-01-01', false from feature where feature % 500 = 0"
-    )
-    con.execute(
-        f"insert into token by name select '{RUN}' as run_id, 'prompt' as source, (i // 12)::integer as item,"
-        f" (i % 12)::smallint as position, 1 as token_id,"
-        f" ' ' || {words}[1 + (hash(i) % 12)::integer] as token, 'content' as role from range(768) t(i)"
-    )
-    con.execute(
-        """
-        insert into context by name
-        select run_id, layer, feature, 'top' as kind, r::smallint as rank, 'prompt' as source, (hash(feature, r) % 64)::integer as item,
-            (hash(feature, layer, r) % 12)::smallint as position, 'en' as language, max_activation as activation,
-            0::smallint as window_start, 11::smallint as window_end, [1.0, 0, 0, 2.0, 0, 0, 0, 0, 0, 0, 0, 0] as window_activations
-        from feature, range(8) t(r) where feature % 10 = 0 order by layer, feature, rank
-        """
-    )
-    if activations:
-        con.execute(
-            f"""
-            insert into activation
-            select '{RUN}', (i // {max(1, activations // layers)})::smallint as layer, (hash(i) % {width})::integer as feature,
-                (i % 64)::integer, (i % 12)::smallint, 1.5 from range({activations}) t(i) order by layer, feature
-            """
-        )
-    con.execute("use memory")
-    con.execute("detach atlas")
-    con.close()
+    synthetic.make(folder, synthetic.Size(activations, layers, width))
 
 
 def first_paint(folder: Path) -> tuple[float, float]:
@@ -275,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=36)
     parser.add_argument("--width", type=int, default=163_840)
-    parser.add_argument("--activations", type=float, default=0, metavar="MILLIONS")
+    parser.add_argument("--activations", type=float, metavar="MILLIONS", help="default: two a feature")
     parser.add_argument("--atlas", type=Path, help="use (and keep) the atlas in this folder; it is made where there is none")
     parser.add_argument("--drive", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -288,7 +197,8 @@ def main() -> None:
         folder = given.atlas or Path(temporary) / "bench.atlas"
         if not folder.exists():
             started = time.perf_counter()
-            make(folder, given.layers, given.width, int(given.activations * 1_000_000))
+            millions = 2e-6 * given.layers * given.width if given.activations is None else given.activations
+            make(folder, given.layers, given.width, int(millions * 1_000_000))
             print(
                 f"made {given.layers * given.width:,} features in {time.perf_counter() - started:.0f} s",
                 flush=True,
