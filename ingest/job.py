@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from atlas.errors import InputError
+from atlas.errors import InputError, UsageError
 from atlas.ids import run_id
 from ingest.corpus_source import corpus_hash
 from ingest.design import check_design
 from ingest.fit import check_fit
-from ingest.plan import Plan
+from ingest.plan import STAGES, Plan
 from ingest.plan_shards import Shard, plan_shards
 from ingest.prompts import PromptSet, build_prompt_set, load_behaviour
 from ingest.sources import Source, resolve_source
@@ -54,6 +54,7 @@ def prepare(plan: Plan, hashes: Mapping[str, str] | None = None) -> Job:
     _, opened = check_fit(sources["model"].path, sources["transcoders"].path, plan.layers)
     prompts = PromptSet((), (), ()) if plan.corpus else tokenised(plan, sources["model"])
     check_design(plan, prompts)
+    _check_answers(plan, prompts)
     widths = {layer: opened.d_transcoder(layer) for layer in plan.layers or opened.layers}
     behaviours = list(dict.fromkeys(prompt.behaviour for prompt in prompts.prompts))
     found = hashes or {
@@ -62,6 +63,18 @@ def prepare(plan: Plan, hashes: Mapping[str, str] | None = None) -> Job:
         **({"corpus": corpus_hash(plan)} if plan.corpus else {"prompts": prompts.prompt_set_hash}),
     }
     return Job(plan, sources, prompts, found, plan_shards(plan, behaviours, widths, cross_layer=opened.cross_layer))
+
+
+def _check_answers(plan: Plan, prompts: PromptSet) -> None:
+    """Raise UsageError where a stage needs single-token answers and there are others: its margin is a difference of two logits."""
+    if prompts.has_sequences and not plan.corpus and STAGES.index(plan.until) > STAGES.index("activations"):
+        long = next(prompt for prompt in prompts.prompts if prompt.has_sequences)
+        answer = next(answer for answer in long.answers if answer.token_ids)
+        raise UsageError(
+            f"answer {answer.text!r} of behaviour {long.behaviour} is {len(answer.token_ids)} tokens; graphs, interventions and circuits "
+            "follow the difference of two logits, which only single tokens have",
+            hint="Run it with --until activations, or choose single-token answers.",
+        )
 
 
 def tokenised(plan: Plan, source: Source) -> PromptSet:
