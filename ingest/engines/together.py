@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atlas import files
+from atlas.errors import StoreError
 from atlas.shards import shard_of
 from ingest.engines.alone import compute
 from ingest.plan_shards import Shard, ready
@@ -96,9 +97,14 @@ def claimed(shop: Workshop, shards: list[Shard]) -> Iterator[list[Shard]]:
 
 
 def _try_lock(path: Path) -> int | None:
-    """Lock a file; None where another process holds it. A file system without locks says yes to everybody."""
-    with files.explained(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    """Lock a file; None where another process holds it, or has just finished the run. Without locks everybody gets it."""
+    try:
+        with files.explained(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except StoreError:
+        if path.parent.is_dir():
+            raise
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
