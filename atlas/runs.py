@@ -6,6 +6,8 @@ so it works on an atlas that was not published yet.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +16,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from atlas.errors import UsageError
+from atlas.errors import StoreError, UsageError
 from atlas.folder import Atlas, ManifestRun
 from atlas.loading import file_list, name
 from atlas.schema import TABLES, arrow_schema, has_run
+from atlas.seals import unseal
 
 VOLATILE: Mapping[str, frozenset[str]] = {
     "run": frozenset({"run_id", "attempt", "code_version", "started_at", "finished_at", "machine", "seconds"}),
@@ -42,6 +45,42 @@ def list_runs(path: Path | str) -> pa.Table:
     text = pa.string()
     schema = {"run_id": text, "kind": text, "name": text, "state": text, "seed": pa.int64(), "code_version": text, "started_at": text}
     schema |= {"finished_at": text, "seconds": pa.float64()} | dict.fromkeys(("attempt", "tables", "rows", "bytes"), pa.int64())
+    return pa.Table.from_pylist(rows, schema=pa.schema(schema))
+
+
+def unfinished_runs(path: Path | str) -> pa.Table:
+    """List runs that were begun and are not shown yet, the newest last: the same command goes on with each.
+
+    Columns: run_id, name, attempt, done (committed shards), shards (of all; null where the run did not say), last_commit (UTC).
+    """
+    atlas = Atlas(path)
+    visible = {run.run_id: run.attempt for run in atlas.manifest().runs}
+    rows: list[dict[str, Any]] = []
+    for plan in (atlas.path / "runs").glob("*/plan.json"):
+        run_id = plan.parent.name
+        begun = [int(folder.name.removeprefix("done").lstrip("-") or 1) for folder in plan.parent.glob("done*")]
+        attempt = max([*begun, 1])
+        if attempt <= visible.get(run_id, 0) or atlas.row_path(run_id, attempt).exists():
+            continue
+        records = list(atlas.done_folder(run_id, attempt).glob("*.json"))
+        last = max((record.stat().st_mtime for record in records), default=plan.stat().st_mtime)
+        moment = f"{datetime.datetime.fromtimestamp(last, datetime.UTC):%Y-%m-%d %H:%M:%S}"
+        row: dict[str, Any] = {
+            "run_id": run_id,
+            "name": None,
+            "attempt": attempt,
+            "done": len(records),
+            "shards": None,
+            "last_commit": moment,
+        }
+        with contextlib.suppress(StoreError):
+            row["shards"] = len(unseal(plan.parent / "scratch" / "shards.json")["shards"])
+        with contextlib.suppress(ValueError, AttributeError):
+            row["name"] = json.loads(plan.read_text(encoding="utf-8")).get("name")
+        rows.append(row)
+    rows.sort(key=lambda row: (row["last_commit"], row["run_id"]))
+    text, number = pa.string(), pa.int64()
+    schema = {"run_id": text, "name": text, "attempt": number, "done": number, "shards": number, "last_commit": text}
     return pa.Table.from_pylist(rows, schema=pa.schema(schema))
 
 

@@ -204,16 +204,32 @@ def _runs_default(context: typer.Context, atlas: AtlasOption = None, format_name
         runs_list(atlas, format_name)
 
 
-def runs_list(atlas: AtlasOption = None, format_name: FormatOption = None) -> None:
-    """List the runs that the newest manifest shows.
+def runs_list(
+    atlas: AtlasOption = None,
+    format_name: FormatOption = None,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="List runs that were begun and are not shown yet.")] = False,
+) -> None:
+    """List the runs that the newest manifest shows; say which others were begun and can go on.
 
     \b
     Examples:
       atlas runs list --atlas demo.atlas
+      atlas runs list --unfinished
     """
-    from atlas.runs import list_runs
+    from atlas.runs import list_runs, unfinished_runs
 
-    print_table(list_runs(find_atlas(atlas)), format_name)
+    folder = find_atlas(atlas)
+    begun = unfinished_runs(folder)
+    if unfinished:
+        print_table(begun, format_name)
+        return
+    print_table(list_runs(folder), format_name)
+    for row in begun.to_pylist():
+        of_all = f" of {row['shards']}" if row["shards"] is not None else ""
+        say(
+            f"unfinished: run {row['run_id']} ({row['name'] or 'without a name'}), {row['done']}{of_all} shards committed, the last one at "
+            f"{row['last_commit']} UTC; the same command goes on with it"
+        )
 
 
 def runs_show(run: Annotated[str, typer.Argument(help="Run id, or its first digits.")], atlas: AtlasOption = None) -> None:
