@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from atlas import __version__
-from atlas.commands import ask, claims, exchange, ingest, labels, read, store, tiny, trace
+from atlas.commands import ask, claims, compare, exchange, ingest, labels, read, store, tiny, trace
 from atlas.errors import AtlasError
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ def _root(
     """Ask a language model's features questions: in SQL, in a terminal, and in a paper."""
 
 
-for module in (ingest, trace, ask, store, read, exchange, claims, tiny, labels):
+for module in (ingest, trace, ask, store, read, exchange, claims, tiny, labels, compare):
     module.register(app)
 
 

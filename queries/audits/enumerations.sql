@@ -24,5 +24,13 @@ union all
 select distinct 'prompt.held_out' as place, held_out as value
 from prompt
 where held_out not in ('concept', 'template', 'both')
+union all
+select distinct 'feature_match.relation' as place, relation as value
+from feature_match
+where relation not in ('identical', 'matched', 'split', 'merged', 'weak', 'gone', 'new')
+union all
+select distinct 'feature_match.measure' as place, measure as value
+from feature_match
+where measure not in ('decoder', 'coactivation')
 order by place, value
 limit 20;

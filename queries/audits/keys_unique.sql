@@ -148,5 +148,10 @@ select 'label_example' as table_name, concat_ws(' ', run_id, label_id, layer, fe
 from label_example
 group by run_id, label_id, layer, feature, score, language, example
 having count(*) > 1
+union all
+select 'feature_match' as table_name, concat_ws(' ', run_id, measure, match) as key, count(*) as n
+from feature_match
+group by run_id, measure, match
+having count(*) > 1
 order by table_name, key
 limit 20;

@@ -1049,6 +1049,7 @@ def _words(tables: Tables) -> None:
         }
     )
     _label_scores(tables)
+    _matches(tables)
     tables["note"].append({**head, "note_id": "2" * 16, "subject": "feature", "text": "look again", "created_at": WHEN, "deleted": False})
     tables["star"].append({**head, "created_at": WHEN})
     tables["saved_query"].append({"name": "mine", "sql": "select 1", "parameters": "{}", "created_at": WHEN})
@@ -1091,3 +1092,17 @@ def _label_scores(tables: Tables) -> None:
         for example, activating in enumerate((True, False)):
             said = {"item": example, "activating": activating, "predicted": True, "quantile": 9 if activating else None}
             tables["label_example"].append({"run_id": run, **judged, "example": example, **said})
+
+
+def _matches(tables: Tables) -> None:
+    """Two comparisons of the run with an older one: pairs, a split, features of one alone."""
+    pairs = (("identical", 0, 0), ("matched", 1, 2), ("split", 3, 3), ("split", 3, 4), ("merged", 5, 6), ("merged", 7, 6), ("weak", 8, 9))
+    for run in (RUN, OLDER):
+        about = {"run_id": run, "run_a": RUN, "run_b": OLDER, "transcoder_set_a": SET, "transcoder_set_b": SET}
+        for measure in ("decoder", "coactivation"):
+            for match, (relation, a, b) in enumerate((*pairs, ("gone", 10, None), ("new", None, 11))):
+                likeness = None if a is None or b is None else round(1.0 - 0.07 * match - 0.01 * (run == OLDER), 4)
+                side_a = {"layer_a": None if a is None else 1, "feature_a": a}
+                side_b = {"layer_b": None if b is None else 1, "feature_b": b}
+                more = {"relation": relation, "similarity": likeness, "cosine": likeness, "jaccard": likeness}
+                tables["feature_match"].append({**about, "measure": measure, "match": match, **side_a, **side_b, **more})

@@ -16,6 +16,8 @@ from tests.queries import golden
 
 EMPTY = {
     "behaviours/minimal_pairs",
+    "compare/features",
+    "compare/relations",
     "features/several_behaviours",
     "labels/failures",
     "labels/intruders",
@@ -26,7 +28,7 @@ EMPTY = {
     "provenance/claims",
 }
 """Questions that have no rows where there is one behaviour without minimal pairs, no attribution graph of a single prompt, no
-claim, no label that was scored, and no feature that fires on four of five prompts of both languages."""
+claim, no label that was scored, no comparison, and no feature that fires on four of five prompts of both languages."""
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import queries
 from tests.queries import golden, synthetic
 
 NAMES = list(queries.catalogue())
-TOPICS = {"languages", "features", "graphs", "interventions", "behaviours", "circuits", "provenance", "labels"}
+TOPICS = {"languages", "features", "graphs", "interventions", "behaviours", "circuits", "provenance", "labels", "compare"}
 
 OTHER_TABLE = {
     "provenance/runs": "prompt",
