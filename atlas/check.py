@@ -22,12 +22,13 @@ import duckdb
 from atlas.errors import DamagedError, StoreError, VersionError
 from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import sha256_file, sha256_text
-from atlas.loading import DERIVED, is_intact, name
+from atlas.loading import DERIVED, is_intact
 from atlas.places import settings_problems
 from atlas.publish import Audit, Progress, first_line, published_record
 from atlas.reader import Reader
 from atlas.schema import STORE_TABLES, TABLES, has_run, key_columns, table_columns
 from atlas.seals import unseal
+from atlas.statements import count_rows, counts_unlike_run_table, shared_keys, unknown_runs, unknown_targets
 
 PUBLISH = "Run `atlas publish`: it builds the file again from the shards."
 REPAIR = "Run `atlas repair`: it sets the file aside; then ingest the run again, which does only what is missing."
@@ -246,9 +247,7 @@ def _counts(cursor: duckdb.DuckDBPyConnection) -> list[Test]:
     tests = []
     for table in (row[0] for row in cursor.execute("select distinct table_name from run_table order by 1").fetchall()):
         if has_run(table):
-            said = f"select run_id, n_rows from run_table where table_name = '{table}' and n_rows > 0"
-            there = f"select run_id, count(*) as n from {name(table)} group by run_id"
-            tests.append((f"rows of {table} differ from run_table", "count", f"{said} except {there}"))
+            tests.append((f"rows of {table} differ from run_table", "count", counts_unlike_run_table(table)))
     return tests
 
 
@@ -260,11 +259,9 @@ def _keys(cursor: duckdb.DuckDBPyConnection) -> list[Test]:
     tests = []
     for table in TABLES:
         if table not in enforced and table != "atlas":
-            rows = cursor.execute(f"select count(*) from {name(table)}").fetchall()[0][0]
+            rows = cursor.execute(count_rows(table)).fetchall()[0][0]
             if 0 < rows <= KEY_CHECK_ROWS:
-                keys = ", ".join(name(key) for key in key_columns(table))
-                sql = f"select {keys}, count(*) from {name(table)} group by {keys} having count(*) > 1 limit 3"
-                tests.append((f"two rows of {table} share a key", "reference", sql))
+                tests.append((f"two rows of {table} share a key", "reference", shared_keys(table, key_columns(table))))
     return tests
 
 
@@ -285,20 +282,10 @@ def _references(cursor: duckdb.DuckDBPyConnection) -> list[Test]:
     for table in TABLES:
         if table in STORE_TABLES or not has_run(table):
             continue
-        tests.append(
-            (
-                f"{table} names a run that is not there",
-                "reference",
-                f"select distinct run_id from {name(table)} except select run_id from run",
-            )
-        )
+        tests.append((f"{table} names a run that is not there", "reference", unknown_runs(table)))
         for column, (target, target_column) in REFERENCES.items():
             if column in table_columns(table) and table != target:
-                there = f"select run_id, {name(target_column)} from {name(target)}"
-                sql = (
-                    f"select distinct run_id, {name(column)} from {name(table)} where {name(column)} is not null "
-                    f"and run_id in (select run_id from {name(target)}) except {there} limit 3"
-                )
+                sql = unknown_targets(table, column, target, target_column)
                 tests.append((f"{table}.{column} names a {target} that is not there", "reference", sql))
     return tests
 

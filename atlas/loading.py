@@ -30,24 +30,24 @@ from atlas.schema import CATALOGUE_TABLES, STORE_TABLES, TABLES, arrow_schema, h
 from atlas.seals import sealed, unseal
 from atlas.settings import ACTIVATION_GROUP_ROWS
 from atlas.shards import write_parquet
+from atlas.statements import (
+    ACTIVATION_ORDER,
+    PROMPT_ORDER,
+    changed_row,
+    comment_on_column,
+    count_rows,
+    delete_all,
+    insert_by_name,
+    layers_of,
+    one_row_a_key,
+    quoted,
+    replace_by_view,
+    rows_of_run,
+    shard_rows,
+)
 
 DERIVED = "derived"
 """Folder of files that publish makes from shards and can make again."""
-
-
-def quoted(text: str) -> str:
-    """Write a text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def name(identifier: str) -> str:
-    """Write an identifier so that a reserved word can be one."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def file_list(paths: Sequence[str]) -> str:
-    """Write paths as an SQL list."""
-    return "[" + ", ".join(quoted(path) for path in paths) + "]"
 
 
 class NotIncremental(Exception):
@@ -109,7 +109,7 @@ class Loader:
         if rows:
             schema = arrow_schema(table, with_run=True)
             self.connection.register("incoming_rows", pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
-            self.connection.execute(f"insert into {name(table)} by name select * from incoming_rows")
+            self.connection.execute(insert_by_name(table, "select * from incoming_rows"))
             self.connection.unregister("incoming_rows")
 
     def load_runs(self) -> None:
@@ -135,31 +135,27 @@ class Loader:
         """Load a table of runs from their shards."""
         for run_id in self.new_runs:
             if paths := self.paths(table, run_id):
-                source = f"select {quoted(run_id)} as run_id, * from read_parquet({file_list(paths)})"
-                self.connection.execute(f"insert into {name(table)} by name {source}")
+                self.connection.execute(insert_by_name(table, shard_rows(paths, run_id=run_id)))
 
     def load_shared(self, table: str) -> None:
         """Load a table without a run: the catalogue's rows first, then one row a key from the shards, the newest run's first."""
         runs = self.new_runs
         if table in CATALOGUE_TABLES:
-            self.connection.execute(f"delete from {name(table)}")
+            self.connection.execute(delete_all(table))
             self.insert(table, self.atlas.catalogue.rows(table))
             runs = list(self.records)
         incremental = len(runs) < len(self.records)
         for run_id in reversed(runs):
             if paths := self.paths(table, run_id):
-                keys = ", ".join(name(key) for key in key_columns(table))
-                source = f"select distinct on ({keys}) * from read_parquet({file_list(paths)}) order by {keys}"
+                source = one_row_a_key(paths, key_columns(table))
                 if incremental and self._changes_shared_rows(table, source):
                     raise NotIncremental(table)
-                self.connection.execute(f"insert into {name(table)} by name {source} on conflict do nothing")
+                self.connection.execute(insert_by_name(table, source, unless_there=True))
 
     def _changes_shared_rows(self, table: str, source: str) -> bool:
         """Say whether a new run brings another row for a key that the file has: the newest wins, so old rows would change."""
-        keys = ", ".join(name(key) for key in key_columns(table))
-        columns = ", ".join(name(column) for column in arrow_schema(table, with_run=True).names)
-        clash = f"select {columns} from ({source}) semi join {name(table)} using ({keys}) except select {columns} from {name(table)}"
-        return bool(self.connection.execute(f"select 1 from ({clash}) limit 1").fetchall())
+        clash = changed_row(table, source, key_columns(table), arrow_schema(table, with_run=True).names)
+        return bool(self.connection.execute(clash).fetchall())
 
     def load_activations(self) -> None:
         """Load activation, sorted by layer, feature, prompt, position within each run."""
@@ -168,17 +164,14 @@ class Loader:
             paths = [span.path for span in spans]
             layers = range(spans[0].low, max(span.high for span in spans) + 1) if overlapping(spans) else [None]
             for layer in layers if paths else []:
-                source = f"select {quoted(run_id)} as run_id, * from read_parquet({file_list(paths)})"
-                if layer is not None:
-                    source += f" where layer = {layer} order by feature, prompt, position"
-                self.connection.execute(f"insert into activation by name {source}")
+                order = () if layer is None else ACTIVATION_ORDER
+                self.connection.execute(insert_by_name("activation", shard_rows(paths, run_id=run_id, layer=layer, order=order)))
 
     def load_by_prompt(self) -> None:
         """Load activation_by_prompt from activation."""
         for run_id in self.new_runs:
-            order = "prompt, position, layer, feature"
-            source = f"select * from activation where run_id = {quoted(run_id)} order by {order}"
-            self.connection.execute(f"insert into activation_by_prompt by name {source}")
+            source = rows_of_run("activation", run_id, PROMPT_ORDER)
+            self.connection.execute(insert_by_name("activation_by_prompt", source))
 
     def view_activations(self) -> None:
         """Put a view in the place of table activation, with paths relative to the folder.
@@ -220,9 +213,8 @@ class Loader:
 
     def _by_prompt(self, table: str, paths: Sequence[str]) -> Iterator[pa.Table]:
         """Read a run's activations sorted by prompt, a row group at a time; what does not fit the engine's memory spills."""
-        columns = ", ".join(name(column) for column in arrow_schema(table).names)
-        source = f"select {columns} from read_parquet({file_list(paths)}) order by prompt, position, layer, feature"
         schema = arrow_schema(table)
+        source = shard_rows(paths, schema.names, order=PROMPT_ORDER)
         with self.connection.cursor() as cursor:
             for batch in cursor.sql(source).to_arrow_reader(ACTIVATION_GROUP_ROWS):
                 yield pa.Table.from_batches([batch]).cast(schema)
@@ -233,28 +225,23 @@ class Loader:
             "select column_name, comment from duckdb_columns() where database_name = 'next' and table_name = ?", [table]
         ).fetchall()
         about = str(TABLES[table].__table__.comment)  # type: ignore[attr-defined]
-        parts = [
-            f"select {quoted(run_id)} as run_id, {', '.join(columns)} from read_parquet({file_list(paths)})"
-            for run_id, paths in found.items()
-            if paths
-        ]
+        parts = [shard_rows(paths, columns, run_id=run_id) for run_id, paths in found.items() if paths]
         # The view is bound when it is made: that needs the folder as the place that relative paths start from.
         self.connection.execute(f"set file_search_path = {quoted(str(self.atlas.path.resolve()))}")
         is_table = self.connection.execute(
             "select 1 from duckdb_tables() where database_name = 'next' and table_name = ?", [table]
         ).fetchall()
-        self.connection.execute(f"drop {'table' if is_table else 'view'} {name(table)}")
-        self.connection.execute(f"create view {name(table)} as {' union all '.join(parts)}")
-        self.connection.execute(f"comment on view {name(table)} is {quoted(about)}")
+        for statement in replace_by_view(table, bool(is_table), parts, about):
+            self.connection.execute(statement)
         for column, comment in comments:
-            self.connection.execute(f"comment on column {name(table)}.{name(column)} is {quoted(comment)}")
+            self.connection.execute(comment_on_column(table, column, comment))
 
     def count_rows(self) -> int:
         """Count the rows of all tables, activations once."""
         total = 0
         for table in TABLES:
             if table != "activation_by_prompt":
-                total += self.connection.execute(f"select count(*) from {name(table)}").fetchall()[0][0]
+                total += self.connection.execute(count_rows(table)).fetchall()[0][0]
         return total
 
 
@@ -292,14 +279,14 @@ def overlapping(spans: Sequence[LayerSpan]) -> bool:
 
 def merged_groups(table: str, paths: Sequence[str]) -> Iterator[pa.Table]:
     """Read parts of a table as row groups: activations a layer at a time and sorted, others in the order of their parts."""
-    columns = ", ".join(name(column) for column in arrow_schema(table).names)
+    columns = arrow_schema(table).names
     with contextlib.closing(duckdb.connect(":memory:")) as connection:
-        source = f"select {columns} from read_parquet({file_list(paths)})"
+        source = shard_rows(paths, columns)
         if table != "activation":
             yield from encoded_groups(table, connection.sql(source).to_arrow_table())
             return
-        for (layer,) in connection.execute(f"select distinct layer from ({source}) order by layer").fetchall():
-            one_layer = f"{source} where layer = {layer} order by feature, prompt, position"
+        for (layer,) in connection.execute(layers_of(source)).fetchall():
+            one_layer = shard_rows(paths, columns, layer=layer, order=ACTIVATION_ORDER)
             yield from encoded_groups(table, connection.sql(one_layer).to_arrow_table())
 
 

@@ -32,12 +32,13 @@ from atlas.check import Finding, check, database_problem, newest_intact, publish
 from atlas.errors import AtlasError, DamagedError, StoreError
 from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, has_remains
 from atlas.ids import canonical_json, sha256_text
-from atlas.loading import DERIVED, merged_groups, name
+from atlas.loading import DERIVED, merged_groups
 from atlas.places import QUARANTINE, ObjectStore, settings_problems
 from atlas.reader import Reader
 from atlas.seals import sealed, unseal
 from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS
 from atlas.shards import COMPACTED, write_shard
+from atlas.statements import all_rows
 
 STALE_SECONDS = 24 * 3600
 """Age after which a temporary file's writer is taken for dead."""
@@ -264,7 +265,7 @@ def _whole_rows(catalogue: Catalogue) -> dict[str, list[dict[str, Any]]]:
 def _published_rows(atlas: Atlas) -> dict[str, list[dict[str, Any]]]:
     try:
         with Reader(atlas.path) as reader:
-            return {table: reader.sql(f"select * from {name(table)}").arrow().to_pylist() for table in KEYS}
+            return {table: reader.sql(all_rows(table)).arrow().to_pylist() for table in KEYS}
     except AtlasError:
         return {}
 

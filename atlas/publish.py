@@ -27,10 +27,11 @@ from atlas.catalogue import utc_now
 from atlas.errors import AtlasError, DamagedError, QueryError, StoreError
 from atlas.folder import Atlas, CommitRecord, Manifest
 from atlas.ids import canonical_json, sha256_file, sha256_text
-from atlas.loading import Loader, NotIncremental, quoted
+from atlas.loading import Loader, NotIncremental
 from atlas.schema import schema_text
 from atlas.seals import sealed, unseal
 from atlas.settings import DATABASE, INLINE_ROWS, LOCK_SECONDS, PUBLISH_MEMORY, STORAGE_VERSION
+from atlas.statements import quoted
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""

@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from atlas.errors import StoreError, UsageError
 from atlas.folder import Atlas, ManifestRun
-from atlas.loading import file_list, name
 from atlas.schema import TABLES, arrow_schema, has_run
 from atlas.seals import unseal
+from atlas.statements import count_of, only_in_first, shard_rows
 
 VOLATILE: Mapping[str, frozenset[str]] = {
     "run": frozenset({"run_id", "attempt", "code_version", "started_at", "finished_at", "machine", "seconds"}),
@@ -164,18 +164,18 @@ def tables_equal(first: Path | str, second: Path | str, run: str, *, tables: Seq
 def table_difference(table: str, first: Sequence[str], second: Sequence[str]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Compare the rows of two sets of shards as multisets: (rows of each), (rows that only one has)."""
     left_out = VOLATILE.get(table, frozenset())
-    columns = ", ".join(name(column) for column in arrow_schema(table).names if column not in left_out)
-    sides = [f"select {columns} from read_parquet({file_list(paths)})" if paths else None for paths in (first, second)]
+    columns = [column for column in arrow_schema(table).names if column not in left_out]
+    sides = [shard_rows(paths, columns) if paths else None for paths in (first, second)]
     with duckdb.connect(":memory:") as connection:
 
         def count(source: str | None) -> int:
-            return 0 if source is None else int(connection.execute(f"select count(*) from ({source})").fetchall()[0][0])
+            return 0 if source is None else int(connection.execute(count_of(source)).fetchall()[0][0])
 
-        counts = count(sides[0]), count(sides[1])
-        if sides[0] is None or sides[1] is None:
+        one, other = sides
+        counts = count(one), count(other)
+        if one is None or other is None:
             return counts, counts
-        only = [count(f"({one}) except all ({other})") for one, other in (sides, sides[::-1])]
-        return counts, (only[0], only[1])
+        return counts, (count(only_in_first(one, other)), count(only_in_first(other, one)))
 
 
 def _paths(atlas: Atlas, run: ManifestRun, table: str) -> list[str]:

@@ -233,3 +233,39 @@ def test_pages_of_a_damaged_database_are_never_answers(published: Atlas) -> None
             continue
         assert found.equals(right)
     assert isinstance(right, pa.Table)
+
+
+def test_manifests_and_run_rows_lost_are_rebuilt_from_the_published_file(lived_in: Atlas, template: Path) -> None:
+    shutil.rmtree(lived_in.versions)
+    for row in (lived_in.path / "runs").glob("*/run-*.json"):
+        row.unlink()
+    (finding,) = check(lived_in.path)
+    assert "atlas repair" in finding.next_step, "not that there is no atlas"
+    with pytest.raises(DamagedError, match="is missing"):
+        Atlas.create(lived_in.path)
+    repair(lived_in.path)
+    assert [run.run_id for run in lived_in.manifest().runs] == [RUN]
+    publish(lived_in.path)
+    assert check(lived_in.path) == []
+    assert tables_equal(lived_in.path, template / "finished.atlas", RUN) == []
+
+
+def test_runs_of_which_only_commit_records_are_left_are_named_and_come_back_with_their_plan(atlas: Atlas, template: Path) -> None:
+    for path in [*atlas.versions.glob("0*.json"), *atlas.run_folder(RUN).glob("run-*.json")]:
+        path.unlink()
+    before = sorted((atlas.path / "data").rglob("*.parquet"))
+    named = next(action for action in repair(atlas.path) if action.path == Path("runs") / RUN)
+    assert "4 committed shards" in named.what
+    assert "again" in named.next_step
+    assert atlas.manifest().runs == ()
+    write_run(atlas)
+    assert sorted((atlas.path / "data").rglob("*.parquet")) == before, "nothing was computed again"
+    assert tables_equal(atlas.path, template / "finished.atlas", RUN) == []
+
+
+def test_a_published_run_whose_shards_are_not_all_there_is_not_called_whole(lived_in: Atlas) -> None:
+    for path in [*lived_in.versions.glob("0*.json"), *lived_in.run_folder(RUN).glob("run-*.json")]:
+        path.unlink()
+    lived_in.record_path(RUN, 1, "activations-1").unlink()
+    assert any("3 committed shards" in action.what for action in repair(lived_in.path))
+    assert lived_in.manifest().runs == ()

@@ -199,3 +199,9 @@ def test_the_order_of_manifests_is_their_number_never_the_clock(tmp_path: Path) 
     for path in atlas.versions.iterdir():
         os.utime(path, (0, 0) if path.stem.endswith("1") else (2**31, 2**31))
     assert atlas.manifest().number == 1
+
+
+def test_a_big_endian_machine_is_refused(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.folder.sys.byteorder", "big")
+    with pytest.raises(StoreError, match="big-endian"):
+        Atlas(atlas.path)

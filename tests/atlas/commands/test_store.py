@@ -58,3 +58,15 @@ def test_a_removed_run_comes_back(run: Atlas, atlas: Folder) -> None:
     run("runs", "rm", row["run_id"][:6], "--yes", "--atlas", atlas.path)
     assert run("runs", "list", "--atlas", atlas.path).rows == []
     assert "nothing to remove" in run("gc", atlas.path, "--dry-run").err, "what is young stays"
+
+
+def test_the_folder_can_be_an_argument_or_an_option(run: Atlas, published: Folder, tmp_path: Path) -> None:
+    for command in ("publish", "check", "repair", "compact", "gc"):
+        refused = run(command, published.path, "--atlas", tmp_path, code=2)
+        assert "Two atlases are named" in refused.err
+    assert run("gc", "--atlas", published.path, "--dry-run").code == 0
+
+
+def test_a_parameter_without_a_value_says_how_to_give_it(run: Atlas, published: Folder) -> None:
+    said = run("sql", "select $layer + $feature", "-a", published.path, code=5)
+    assert "-p feature=VALUE -p layer=VALUE" in said.err
