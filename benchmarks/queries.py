@@ -122,6 +122,8 @@ def question_bounds(folder: Path, feature: tuple[int, int], repeats: int, only: 
             given: dict[str, Any] = dict(queries.question(name).example)
             if name in ONE_FEATURE:
                 given |= {"layer": feature[0], "feature": feature[1]}
+            if name == "features/cards":  # without names it copies a card of every feature that fires: an export
+                given["features"] = ",".join(f"L{feature[0]}_F{number}" for number in range(300))
             n = len(queries.ask(cursor, name, **given))
             timing = timed(lambda name=name, given=given: queries.ask(cursor, name, **given), repeats)  # type: ignore[misc]
             table.row(name, n, timing, COACTIVE_SECONDS if name == "features/coactive" else OTHER_SECONDS)
@@ -135,16 +137,16 @@ def compare(folder: Path, lite: Path, feature: tuple[int, int], repeats: int, pa
         started = time.monotonic()
         ways.load_sqlite(lite, shards, prompts)
         synthetic.say(f"SQLite loaded and indexed in {time.monotonic() - started:.0f} s, {lite.stat().st_size / 1e9:.1f} GB")
-    here = {"layer": feature[0], "feature": feature[1]}
-    given = dict(
+    here: dict[str, Any] = {"layer": feature[0], "feature": feature[1]}
+    given: dict[str, tuple[str, dict[str, Any]]] = dict(
         zip(
             ways.QUESTIONS,
             (
                 ("features/top_prompts", here),
                 ("features/of_prompt", {"prompt": PROMPT}),
                 ("features/coactive", here),
-                ("languages/bilingual_features", {"rate": 0.1, "top": 100_000}),
-                ("languages/concept_specific", {"top": 1_000_000}),
+                ("languages/bilingual_features", {"rate": 0.1, "z": 0.0, "top": 1_000_000}),
+                ("languages/concept_specific", {"purity": 0.51, "top": 1_000_000}),
             ),
             strict=True,
         )

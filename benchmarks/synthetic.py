@@ -222,7 +222,8 @@ def rates(size: Size) -> Array:
     for _ in range(20):  # what is cut off at .95 goes to the others
         rate = np.minimum(0.95, scale * weight)
         scale *= L0 / rate.sum()
-    return np.minimum(0.95, scale * weight)
+    result: Array = np.minimum(0.95, scale * weight)
+    return result
 
 
 def grouped(keys: Array, n_keys: int) -> tuple[Array, Array]:

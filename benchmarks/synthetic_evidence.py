@@ -170,7 +170,12 @@ def _prompt_set(graph: int, prompts: Prompts, layer: Array, feature: Array, rng:
         "mean_activation": rng.random(2 * n),
         "sd_activation": rng.random(2 * n),
     }
-    head = {"graph": [graph], "kind": ["prompt_set"], "name": [("antonyms", "gate")[graph]], "behaviour": [("antonyms", "gate")[graph]]}
+    head: dict[str, list[Any]] = {
+        "graph": [graph],
+        "kind": ["prompt_set"],
+        "name": [("antonyms", "gate")[graph]],
+        "behaviour": [("antonyms", "gate")[graph]],
+    }
     path = {
         "graph": [graph] * 20,
         "kind": ["virtual_weight"] * 20,
@@ -231,7 +236,7 @@ def _traced(graph: int, size: Size, layer: Array, feature: Array, rng: np.random
         "kept": np.ones(total, bool),
     }
     prompt = graph - 2
-    head = {"graph": [graph], "kind": ["attribution"], "name": [f"prompt {prompt}"], "behaviour": ["antonyms"]}
+    head: dict[str, list[Any]] = {"graph": [graph], "kind": ["attribution"], "name": [f"prompt {prompt}"], "behaviour": ["antonyms"]}
     absent = ("n_prompts", "frequency", "mean_activation", "sd_activation", "selection_frequency", "universal")
     types = {"n_prompts": pa.int64(), "universal": pa.bool_()}
     nothing = {name: pa.nulls(total, types.get(name, pa.float64())) for name in absent}
@@ -289,31 +294,31 @@ def _interventions(prompts: Prompts, layer: Array, feature: Array, rng: np.rando
         {"intervention": owner, "layer": layer[at], "feature": feature[at], "position": np.full(len(at), 19), "value": np.zeros(len(at))}
     )
     prompt = np.tile(tried, n)
-    number = np.repeat(np.arange(n), len(tried))
-    swapped = np.isin(np.array([row.get("control_of") or row["intervention"] for row in given]), swaps)[number]
+    owners = np.repeat(np.arange(n), len(tried))
+    swapped = np.isin(np.array([row.get("control_of") or row["intervention"] for row in given]), swaps)[owners]
     source = np.where(swapped, prompt ^ 1, -1)
     before = np.tile(rng.normal(1.5, 1, len(tried)), n).astype(np.float32)
-    after = (before + np.array(shift)[number] + rng.normal(0, 0.1, len(number))).astype(np.float32)
+    after = (before + np.array(shift)[owners] + rng.normal(0, 0.1, len(owners))).astype(np.float32)
     outcome = {
-        "intervention": number,
+        "intervention": owners,
         "prompt": prompt,
         "source_prompt": source,
         "margin_before": before,
         "margin_after": after,
         "effect": after - before,
         "kl": np.abs(after - before) * 0.1,
-        "top1_before": rng.integers(0, 1000, len(number)),
-        "top1_after": rng.integers(0, 1000, len(number)),
+        "top1_before": rng.integers(0, 1000, len(owners)),
+        "top1_after": rng.integers(0, 1000, len(owners)),
         "predicted_gradient": (after - before) * 0.8,
         "predicted_integrated": (after - before) * 0.9,
-        "n_edited": np.ones(len(number), int),
-        "delta_norm": np.full(len(number), 2.0, np.float32),
+        "n_edited": np.ones(len(owners), int),
+        "delta_norm": np.full(len(owners), 2.0, np.float32),
     }
     return {
         "intervention": table,
         "intervention_member": member,
         "outcome": pa.table(outcome),
-        **_answers(number, prompt, source, swapped, given, prompts, rng),
+        **_answers(owners, prompt, source, swapped, given, prompts, rng),
     }
 
 
