@@ -224,13 +224,18 @@ def _mean_swap(
         return None
     tokens = np.array([expected[p] for p in targets], dtype=np.int64)
     others = others_of(scene, targets, tokens, pool, [language[p] for p in targets])
-    drawn = {
-        route: draw_sets(members, scene.places.pools(members, scene.train, scene.config.matching), CONTROL_DRAWS, scene.config.seed).sets
-        for route, members in features.items()
-    }
+    drawn = {route: _drawn(scene, members) for route, members in features.items() if members}
     random = _random_rises(scene, means, targets, tokens, language, drawn)
     text = f"{name} ({MEAN_FEATURES} features at the decision position set to their means over other operands' prompts)"
     return run_swap(scene, text, means.edits(scene, targets, language, features), tokens, others, random)
+
+
+def _drawn(scene: Scene, members: Sequence[FeatureKey]) -> tuple[tuple[FeatureKey, ...], ...]:
+    """Draw sets matched to a route's features; none where no feature has a matched control."""
+    pools = scene.places.pools(members, scene.train, scene.config.matching)
+    if not any(pool.candidates for pool in pools.values()):
+        return ()
+    return draw_sets(members, pools, CONTROL_DRAWS, scene.config.seed).sets
 
 
 Route = tuple[str, str]
