@@ -31,6 +31,7 @@ from ingest.batches import Progress
 from ingest.graphs.attribution import AttributionConfig, AttributionGraph, attribute
 from ingest.graphs.rows import NodeColumns, concat_rows, masked_moments
 from ingest.graphs.selection import Design, design_of
+from ingest.graphs.tables import unexplained_share
 from ingest.model import LanguageModel
 from ingest.prompts import Prompt, PromptSet
 from ingest.statistics import ROLES
@@ -116,6 +117,8 @@ class _Support:
     target: Keys
     prompts: npt.NDArray[np.bool_]
     """(E, P)."""
+    unexplained: float
+    """Mean over prompts of the share of the answers' absolute input that comes from reconstruction errors."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _graph(
             f"no edge of behaviour {behaviour} is kept on {config.min_frequency:.0%} of the prompts of a language",
             hint="lower min_frequency, or raise the thresholds of pruning",
         )
-    support = _Support(support.source[chosen], support.target[chosen], support.prompts[chosen])
+    support = _Support(support.source[chosen], support.target[chosen], support.prompts[chosen], support.unexplained)
     weights = _weights(model, transcoders, prompts, support, config, counter)
     return _tables(support, weights, selection[chosen], design, config, graph, behaviour)
 
@@ -160,6 +163,7 @@ def _support(
     model: LanguageModel, transcoders: TranscoderSet, prompts: Sequence[Prompt], config: AggregateConfig, counter: _Counter
 ) -> _Support:
     found: list[tuple[Keys, npt.NDArray[np.int64]]] = []
+    unexplained = []
     settings = AttributionConfig(max_feature_nodes=config.max_feature_nodes)
     for start in range(0, len(prompts), config.batch_size):
         batch = prompts[start : start + config.batch_size]
@@ -171,6 +175,7 @@ def _support(
             keep[: len(graph.active)] = graph.attributed
             keys = _node_keys(graph, batch[index])[keep.numpy()]
             pairs = np.stack([keys[pruned.source.numpy()], keys[pruned.target.numpy()]], axis=1)
+            unexplained.append(unexplained_share(graph))
             found.append((np.unique(pairs, axis=0), np.int64(start + index) * np.ones(1, np.int64)))
             counter.step()
     everything = np.concatenate([pairs for pairs, _ in found])
@@ -178,7 +183,7 @@ def _support(
     unique, place = np.unique(everything, axis=0, return_inverse=True)
     supported = np.zeros((len(unique), len(prompts)), bool)
     supported[place.reshape(-1), owner] = True
-    return _Support(unique[:, 0], unique[:, 1], supported)
+    return _Support(unique[:, 0], unique[:, 1], supported, float(np.mean(unexplained)))
 
 
 def _node_keys(graph: AttributionGraph, prompt: Prompt) -> Keys:
@@ -315,6 +320,7 @@ def _tables(
         "n_prompts": len(design.prompts),
         "n_nodes": len(weights.nodes),
         "n_edges": len(support.source),
+        "unexplained_share": support.unexplained,
         "node_threshold": config.node_threshold,
         "edge_threshold": config.edge_threshold,
         "parameters": json.dumps(parameters, sort_keys=True),

@@ -22,6 +22,8 @@
 --   mean_entropy | double | nats | mean entropy of the next-token distribution
 --   gate | double | share | accuracy that the plan asks for
 --   passes | boolean | - | whether accuracy reaches the gate
+--   fvu | double | share | variance of the MLP outputs that the dictionary leaves unexplained, mean over layers; null where not measured
+--   kl_replaced | double | nats | KL(model || model with all its MLPs replaced by the dictionary) at decision positions
 with scored as (
     select
         p.behaviour,
@@ -51,6 +53,15 @@ counted as (
         avg(entropy) as mean_entropy
     from scored
     group by grouping sets ((behaviour, language, split), (behaviour, language), (behaviour, split), (behaviour))
+),
+quality as (
+    select
+        coalesce(language, 'all') as language,
+        sum(fvu * n_tokens) filter (where layer >= 0) / sum(n_tokens) filter (where layer >= 0 and fvu is not null) as fvu,
+        sum(kl * n_tokens) filter (where layer = -1) / sum(n_tokens) filter (where layer = -1 and kl is not null) as kl_replaced
+    from transcoder_quality
+    where run_id = $run and language <> 'xx'
+    group by grouping sets ((language), ())
 )
 select
     c.behaviour,
@@ -70,7 +81,10 @@ select
     c.mean_margin,
     c.mean_entropy,
     g.gate,
-    c.accuracy >= g.gate as passes
+    c.accuracy >= g.gate as passes,
+    q.fvu,
+    q.kl_replaced
 from counted c
 left join behaviour g on g.run_id = $run and g.behaviour = c.behaviour
+left join quality q on q.language = c.language
 order by c.behaviour, c.language, c.split;

@@ -20,6 +20,8 @@
 --   layer_high | smallint | - | highest layer
 --   n_paths | bigint | paths | paths that belong to it
 --   n_controls | bigint | circuits | random matches
+--   unexplained_share | double | share | input of the output that reconstruction errors carry, in the graph it was found in
+--   fvu | double | share | variance of the MLP outputs that the dictionary leaves unexplained, mean over its layers and all tokens
 with members as (
     select
         circuit,
@@ -56,8 +58,15 @@ select
     m.layer_low,
     m.layer_high,
     coalesce(p.n_paths, 0) as n_paths,
-    coalesce(x.n_controls, 0) as n_controls
+    coalesce(x.n_controls, 0) as n_controls,
+    g.unexplained_share,
+    (
+        select sum(q.fvu * q.n_tokens) / sum(q.n_tokens) filter (where q.fvu is not null)
+        from transcoder_quality q
+        where q.run_id = $run and q.language <> 'xx' and q.layer between m.layer_low and m.layer_high
+    ) as fvu
 from circuit c
+left join graph g on g.run_id = c.run_id and g.graph = c.graph
 left join members m using (circuit)
 left join chains p using (circuit)
 left join controls x using (circuit)

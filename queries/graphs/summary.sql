@@ -17,6 +17,7 @@
 --   n_negative | bigint | edges | accepted edges of negative weight; null for nodes
 --   lowest | double | - | smallest weight of an accepted edge; null for nodes
 --   highest | double | - | largest weight of an accepted edge; null for nodes
+--   unexplained_share | double | share | input of the graph's output that reconstruction errors carry; null where not measured
 with nodes as (
     select
         graph,
@@ -52,7 +53,7 @@ parts as (
     union all
     select * from edges
 )
-select p.graph, g.name, p.part, p.kind, p.n, p.n_accepted, p.n_positive, p.n_negative, p.lowest, p.highest
+select p.graph, g.name, p.part, p.kind, p.n, p.n_accepted, p.n_positive, p.n_negative, p.lowest, p.highest, g.unexplained_share
 from parts p
 join graph g on g.run_id = $run and g.graph = p.graph
 order by p.graph, p.part, p.kind;

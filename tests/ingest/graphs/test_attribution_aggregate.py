@@ -55,6 +55,13 @@ def test_edges_over_prompts_are_single_graphs_added_up(tmp_path: Path) -> None:
     rows = prompts.prompts
     answers = [[answer.token_id for answer in prompt.answers] for prompt in rows]
     graphs = list(attribute(model, transcoders, [prompt.token_ids for prompt in rows], targets=answers))
+    shares = []
+    for graph in graphs:
+        absolute, order = np.abs(graph.edges.dense().numpy())[graph.order.logits :], graph.order
+        from_errors = absolute[:, order.errors : order.tokens].sum(1) / graph.row_l1.numpy()[order.logits :]
+        chances = graph.logit_probabilities.numpy()
+        shares.append(float((from_errors * chances).sum() / chances.sum()))
+    assert tables["graph"]["unexplained_share"].to_pylist() == pytest.approx([np.mean(shares)], rel=1e-5)
     for edge in edges[:: len(edges) // 25]:
         source, target = nodes[edge["source"]], nodes[edge["target"]]
         values = [weight_by_hand(graph, prompt, source, target) for graph, prompt in zip(graphs, rows, strict=True)]
