@@ -29,6 +29,10 @@ def query(
     atlas: AtlasOption = None,
     param: Annotated[list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="Parameter; repeatable.")] = None,
     show_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL instead of running it.")] = False,
+    dialect: Annotated[
+        str | None,
+        typer.Option(help="Print the SQL for another engine instead, parameters filled in: spark, trino, clickhouse, datafusion, …"),
+    ] = None,
     describe: Annotated[bool, typer.Option("--describe", help="Print the question, its parameters and columns.")] = False,
     format_name: FormatOption = None,
     out: OutOption = None,
@@ -41,6 +45,7 @@ def query(
       atlas query languages/bilingual_features --param rate=0.2
       atlas query languages/bilingual_features --describe
       atlas query graphs/strongest_edges -f csv > edges.csv
+      atlas query languages/bilingual_features --dialect spark > bilingual.sql
     """
     import queries
 
@@ -48,7 +53,9 @@ def query(
         _list_questions()
         return
     question = queries.question(name)
-    if show_sql:
+    if dialect is not None:
+        _print_translated(question.name, find_atlas(atlas), parse_assignments(param or []), dialect)
+    elif show_sql:
         typer.echo(question.sql)
     elif describe:
         from queries.docs import help_text
@@ -60,6 +67,16 @@ def query(
         with package.open(find_atlas(atlas)) as reader:
             found = answer(reader, question.name, None, parse_assignments(param or []))
         print_table(found.table, format_name, out, title=found.title, provenance=found.provenance)
+
+
+def _print_translated(name: str, folder: Path, given: dict[str, str], dialect: str) -> None:
+    import atlas as package
+    import queries
+    from queries.elsewhere import translate
+
+    with package.open(folder) as reader:
+        question, settled = queries.prepare(reader, name, given)
+    typer.echo(translate(question, settled, dialect))
 
 
 def _list_questions() -> None:
