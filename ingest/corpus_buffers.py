@@ -41,6 +41,11 @@ class BufferSizes:
     window: int
 
 
+def buffer_bytes(n_features: int, n_entries: int, window: int) -> int:
+    """Return the bytes of one layer's buffers: a key, a pointer, a value and a window of values for each entry of a feature."""
+    return n_features * n_entries * (8 + 8 + 4 + 4 * (2 * window + 1))
+
+
 class Buffer:
     """(F, K) entries per feature, sorted by an ascending int64 key; the largest keys leave."""
 

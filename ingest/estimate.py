@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,8 @@ import torch
 
 from atlas.errors import InputError, ModelError, StoreError
 from ingest.plan import Plan
+from ingest.plan_shards import Shard, plan_shards
+from ingest.prompts import load_behaviour
 from ingest.rates import Rates, disk_rates, free_memory, layer_seconds, matmul_rate
 
 ASSUMED_ACTIVE = 100
@@ -60,6 +63,9 @@ class Shapes:
     """Bytes of a number in the dtype it runs in."""
     files: int
     """Bytes on disk of model and set."""
+    widths: Mapping[int, int]
+    """Analysed layer -> its features."""
+    cross_layer: bool
 
     @property
     def matrix(self) -> int:
@@ -108,6 +114,8 @@ class Estimate:
     rates: Rates
     active: float
     active_from: Literal["given", "measured", "TopK's k", "assumed"]
+    shards: tuple[Shard, ...] = ()
+    """What can be computed apart, and is committed one by one."""
     stages: list[StageEstimate] = field(default_factory=list)
     free_device: int = 0
     free_host: int = 0
@@ -128,9 +136,12 @@ class Estimate:
                 max(stage.host_bytes for stage in self.stages),
             ),
         ]
+        committed = Counter(shard.stage for shard in self.shards if not shard.draft)
+        committed["all"] = committed.total()
         return [
             {
                 "stage": stage.stage,
+                "shards": committed[stage.stage],
                 "seconds": round(stage.seconds, 1),
                 "time": duration(stage.seconds),
                 "rows": stage.rows,
@@ -139,6 +150,20 @@ class Estimate:
                 "host_memory": size(stage.host_bytes),
             }
             for stage in stages
+        ]
+
+    def shard_rows(self) -> list[dict[str, object]]:
+        """Return a row a shard: what it is of, and what it waits for."""
+        return [
+            {
+                "shard": shard.name,
+                "stage": shard.stage,
+                "layers": ",".join(map(str, shard.layers)) or None,
+                "behaviour": shard.behaviour,
+                "committed": not shard.draft,
+                "needs": ",".join(shard.needs) or None,
+            }
+            for shard in self.shards
         ]
 
     def narration(self) -> Iterator[str]:
@@ -257,6 +282,8 @@ def estimate(
         matmul, layer = tflops * 1e12, None
     rates = Rates(matmul, layer, read, write, row_bytes, hashing)
     found = Estimate(plan, shapes, amount, rates, *_active(plan, shapes, active))
+    behaviours = [] if plan.corpus else list(dict.fromkeys(load_behaviour(behaviour).name for behaviour in plan.behaviours))
+    found.shards = plan_shards(plan, behaviours, shapes.widths, cross_layer=shapes.cross_layer)
     found.stages = [STAGES[stage](found) for stage in plan.stages()]
     found.elsewhere = tflops is not None
     found.free_device, found.free_host = free_memory(device), free_memory(torch.device("cpu"))
@@ -307,6 +334,8 @@ def _shapes(plan: Plan) -> tuple[Any, Shapes, Path]:
         set_layers=len(opened.layers),
         item=torch.empty(0, dtype=DTYPES[plan.dtype]).element_size(),
         files=files,
+        widths={layer: opened.d_transcoder(layer) for layer in layers},
+        cross_layer=opened.cross_layer,
     )
     return text, shapes, model_path
 
@@ -449,10 +478,10 @@ def _stage(
 
 
 def _prompts(found: Estimate) -> StageEstimate:
-    """Model and files are read once and hashed twice: for the run's id and for their rows."""
+    """Model and files are read once and hashed once."""
     rates, files = found.rates, found.shapes.files
     rows = found.amount.tokens + 2 * found.amount.prompts + len(found.shapes.layers)
-    return _stage(found, "prompts", files / rates.read + 2 * files / rates.hashing, rows=rows, stored=rows * OTHER_BYTES)
+    return _stage(found, "prompts", files / rates.read + files / rates.hashing, rows=rows, stored=rows * OTHER_BYTES)
 
 
 def _baseline(found: Estimate) -> StageEstimate:
@@ -491,9 +520,13 @@ def _activations(found: Estimate) -> StageEstimate:
     seconds += _forward(found, checked * (len(shapes.layers) + 1)) + 2 * _encode(found, checked) + _cards(found)
     seconds += 2 * len(shapes.layers) * shapes.matrix * max(1, amount.tokens >> 16) / found.rates.read
     rows, stored, kept = _feature_rows(found)
-    # MLP inputs and outputs of all layers wait on the device for their encoder, a chunk of at most 65,536 tokens.
-    waiting = 2 * len(shapes.layers) * min(amount.tokens, 1 << 16) * shapes.d_model * shapes.item
-    host = active * ARROW_ROW + kept
+    # MLP inputs and outputs wait on the device for their encoder, up to 4 GiB; then the model runs again for the next layers.
+    waiting = min(2 * len(shapes.layers) * amount.tokens * shapes.d_model * shapes.item, 1 << 32)
+    at_once = max((len(shard.layers) for shard in found.shards if shard.kind == "activations"), default=len(shapes.layers))
+    share = at_once / len(shapes.layers)
+    # One shard's rows are in memory, or for co-activation the active features of all layers on at most 50,000 tokens.
+    together = min(amount.tokens, 50_000) * len(shapes.layers) * found.active * 12 + active * share * 40
+    host = max((active * ARROW_ROW + kept) * share, together)
     return _stage(
         found,
         "activations",
@@ -515,7 +548,7 @@ def _corpus(found: Estimate) -> StageEstimate:
     rows, stored, kept = _feature_rows(found)
     buffers = shapes.width * len(shapes.layers) * (60 * (17 * 4 + 20) + amount.languages * 40)
     waiting = 2 * len(shapes.layers) * min(amount.tokens, 1 << 15) * shapes.d_model * shapes.item
-    files = 2 * shapes.files / found.rates.hashing
+    files = shapes.files / found.rates.hashing
     return _stage(
         found, "corpus", seconds + files, rows=rows, stored=stored, layers=len(shapes.layers), host=kept, device=buffers + waiting
     )

@@ -121,6 +121,13 @@ def _rows_of_activation() -> pa.Table:
     )
 
 
+def total_memory(device: torch.device) -> int:
+    """Return the bytes of memory that a device has, whoever uses them."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def free_memory(device: torch.device) -> int:
     """Return free bytes of a device: what CUDA says, or what the system and its control group leave."""
     if device.type == "cuda":

@@ -58,7 +58,25 @@ def model_tables(shop: Workshop) -> Tables:
 
 
 def corpus(shop: Workshop, shards: Sequence[Shard]) -> Computed:
-    """What features fire on in a corpus, with their cards: one reading for all layers of the shards."""
+    """What features fire on in a corpus, with their cards: one reading for as many layers as have room for their contexts."""
+    from ingest.corpus_buffers import buffer_bytes
+    from ingest.rates import total_memory
+
+    config, widths = corpus_config(shop), shop.transcoders.d_transcoder
+    left, room = list(shards), total_memory(shop.model.device) // 2
+    while left:
+        n, used = 0, 0
+        for shard in left:
+            used += sum(buffer_bytes(widths(layer), config.n_top + config.n_reservoir, config.window) for layer in shard.layers)
+            if n and used > room:
+                break
+            n += 1
+        yield from one_pass(shop, left[:n])
+        del left[:n]
+
+
+def one_pass(shop: Workshop, shards: Sequence[Shard]) -> Computed:
+    """Read the corpus once for the layers of the shards."""
     from ingest.corpus import corpus_layers
     from ingest.corpus_source import corpus_files
     from ingest.features import cards

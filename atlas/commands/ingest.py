@@ -226,6 +226,10 @@ def plan_command(
         float | None, typer.Option(help="Matrix-product rate of another machine (10^12 FLOP/s), in place of measuring this one.")
     ] = None,
     assume_memory: Annotated[str | None, typer.Option(help="Memory of that machine's device, e.g. 24GB.")] = None,
+    list_shards: Annotated[
+        bool,
+        typer.Option("--list-shards", help="List the shards instead of the stages: what can be computed apart, and what it waits for."),
+    ] = False,
     format_name: FormatOption = None,
 ) -> None:
     """Say what `ingest` with the same flags would take, stage by stage: time, memory, rows, bytes. Runs nothing, loads no large weights.
@@ -239,6 +243,7 @@ def plan_command(
       atlas plan --model ./Qwen3-4B --transcoders ./qwen3-4b-transcoders -b antonyms_qwen --layers 10-25 --device cuda \\
           --dtype bfloat16 --memory-budget 8GB
       atlas plan plan.toml --device cuda --assume-tflops 60 --assume-memory 24GB
+      atlas plan plan.toml --list-shards
     """
     import pyarrow as pa
 
@@ -253,7 +258,7 @@ def plan_command(
     )
     for line in found.narration():
         say(line)
-    print_table(pa.Table.from_pylist(found.rows()), format_name)
+    print_table(pa.Table.from_pylist(found.shard_rows() if list_shards else found.rows()), format_name)
     found.refuse()
 
 

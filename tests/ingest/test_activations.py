@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from atlas.errors import InputError, ModelError
 from atlas.schema import arrow_schema
-from ingest.activations import ActivationConfig, activations
+from ingest.activations import ActivationConfig, Extraction, activations
 from ingest.model import LanguageModel
 from ingest.prompts import Prompt, PromptSet
 from ingest.transcoder import TranscoderSet
@@ -282,6 +283,21 @@ def _rows(table: pa.Table) -> dict[tuple[int, ...], float]:
     names = ("layer", "feature", "prompt", "position")
     keys = zip(*(table[name].to_pylist() for name in names), strict=True)
     return dict(zip(keys, table["activation"].to_pylist(), strict=True))
+
+
+def test_layers_asked_for_apart_are_the_same_bit_for_bit(
+    model: LanguageModel, transcoders: TranscoderSet, prompts: PromptSet, tables: dict[str, pa.Table]
+) -> None:
+    extraction = Extraction(model, transcoders, prompts, ActivationConfig(waiting_bytes=1))
+    assert len(list(extraction._groups(extraction.layers))) == len(extraction.layers)
+    found = dict(extraction.of_layers(extraction.layers))
+    for layer in reversed(extraction.layers):
+        ((_, alone),) = Extraction(model, transcoders, prompts, ActivationConfig()).of_layers([layer])
+        assert alone.keys() == found[layer].keys()
+        for name, rows in alone.items():
+            assert rows.equals(found[layer][name]), name
+            whole = tables[name].filter(pc.equal(tables[name]["layer"], layer))
+            assert rows.select(whole.column_names).equals(whole), name
 
 
 @pytest.mark.parametrize(
