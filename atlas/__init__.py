@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from atlas.folder import Atlas
     from atlas.reader import Reader
+    from ingest.ask.session import Session
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "create", "open"]
@@ -25,7 +26,14 @@ def open(path: str | PathLike[str]) -> Reader:
     from atlas.reader import Reader
     from queries import ask
 
-    return Reader(Path(os.fspath(path)), ask=ask)
+    return Reader(Path(os.fspath(path)), ask=ask, session=_session)
+
+
+def _session(reader: Reader) -> Session:
+    """Load the model that the newest run of an atlas analysed, for questions to it."""
+    from ingest.ask.session import Session
+
+    return Session.of(reader)
 
 
 def create(path: str | PathLike[str]) -> Atlas:

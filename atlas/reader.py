@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from ingest.ask.session import Session
+
 ALIAS = "atlas"
 """Name of the attached database; each reader has an engine of its own, so it is always free."""
 READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE", "QUERY_NODE"}
@@ -173,12 +175,19 @@ class Reader:
     """
 
     def __init__(
-        self, path: Path | str, *, ask: Callable[..., Result] | None = None, settings: Mapping[str, str | int] | None = None
+        self,
+        path: Path | str,
+        *,
+        ask: Callable[..., Result] | None = None,
+        settings: Mapping[str, str | int] | None = None,
+        session: Callable[[Reader], Session] | None = None,
     ) -> None:
         """Open the file; `settings` are the engine's, e.g. `{"memory_limit": "100MB"}`, set before they are locked."""
         self.path = Path(path).resolve()
         self.database = self.path / DATABASE
         self._ask = ask
+        self._open_session = session
+        self._session: Session | None = None
         self._settings = dict(settings or {})
         self._lock = threading.Lock()
         self._running: set[duckdb.DuckDBPyConnection] = set()
@@ -318,6 +327,26 @@ class Reader:
             raise QueryError("this reader knows no questions", hint="Open it with atlas.open(path).")
         ask = self._ask
         return self.run(lambda cursor: ask(cursor, name, **parameters))
+
+    @property
+    def model(self) -> Session:
+        """The model of the newest run with features, loaded at its first use and kept: `reader.model.answers(…)`.
+
+        Raises InputError where it cannot be found; `ingest.ask.Session.open(path, model=…, transcoders=…)` names another.
+        """
+        if self._session is None:
+            if self._open_session is None:
+                raise QueryError("this reader knows no model", hint="Open it with atlas.open(path).")
+            self._session = self._open_session(self)
+        return self._session
+
+    def ask_text(self, text: str | Sequence[str], **options: Any) -> Result:
+        """Show what fires on a text of one's own, with what the atlas knows of it; options as of `ingest.ask.Session.ask`."""
+        return self.model.ask(text, **options)
+
+    def steer(self, prompt: str, changes: str | Sequence[str], **options: Any) -> Result:
+        """Continue a prompt with changed features, e.g. `steer("Le mot", "L3_F139=3x")`; options as of `ingest.ask.Session.steer`."""
+        return self.model.steer(prompt, changes, **options)
 
     def cancel(self) -> None:
         """Interrupt all running queries; they end with QueryError."""

@@ -8,7 +8,7 @@ Names of columns are those of the browser's features table, so that one filter e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class Cards:
     by_key: Mapping[Key, Mapping[str, Any]] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
-    """Names of the scores that any card has."""
+    """Names of the run's scores."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -62,15 +62,13 @@ class Cards:
         return None if not value else float(value)
 
 
-def read_cards(reader: Reader | None, run: str | None, keys: Sequence[Key]) -> Cards:
-    """Ask the atlas for the cards of some features; without an atlas (or a run with features) they are empty."""
-    if reader is None or run is None or not keys:
-        return Cards(run)
+def read_cards(reader: Reader | None, blank: Cards, keys: Sequence[Key]) -> Cards:
+    """Ask the atlas for the cards of some features of the run that `blank` names; without one they stay empty."""
+    if reader is None or blank.run is None or not keys:
+        return blank
     names = ",".join(feature_name(*key) for key in keys)
-    rows = reader.ask(QUESTION, run=run, features=names).arrow().to_pylist()
-    languages = sorted({language for row in rows for language in row["languages"] or ()})
-    scores = sorted({score for row in rows for score in row["scores"] or ()})
-    return Cards(run, {(row["layer"], row["feature"]): row for row in rows}, tuple(languages), tuple(scores))
+    rows = reader.ask(QUESTION, run=blank.run, features=names).arrow().to_pylist()
+    return replace(blank, by_key={(row["layer"], row["feature"]): row for row in rows})
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from atlas.errors import StoreError, UsageError
+from ingest.ask.cards import Cards
 from ingest.batches import ONE_THREAD_BELOW
 from ingest.fit import check_fit
 from ingest.model import LanguageModel, load_model
@@ -39,6 +40,8 @@ class Opened:
     run: str | None
     """Run of the atlas whose cards belong to these features."""
     run_name: str | None
+    cards: Cards
+    """Which languages and scores the cards of that run have; no card is in it."""
     layers: tuple[int, ...]
     dtype: str
 
@@ -110,7 +113,9 @@ def open_model(
     )
     opened.bind(loaded, wanted)
     run_id, run_name = (None, None) if known is None else (str(known["run_id"]), str(known["name"]))
-    return Opened(loaded, opened, sources, run_id, run_name, wanted or opened.layers, dtype)
+    row = known or {}
+    cards = Cards(run_id, languages=tuple(row.get("languages") or ()), scores=tuple(row.get("scores") or ()))
+    return Opened(loaded, opened, sources, run_id, run_name, cards, wanted or opened.layers, dtype)
 
 
 def _bytes(text: str) -> int | None:

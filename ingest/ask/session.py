@@ -86,6 +86,16 @@ class Session:
             raise
         return cls(opened, reader, prepend=prepend, batch_size=batch_size)
 
+    @classmethod
+    def of(cls, reader: Reader) -> Session:
+        """Load the model of the newest run with features of an atlas that is open already.
+
+        Raises:
+            UsageError: it has none, or its model lay in a directory.
+            InputError: files that are missing or do not fit each other.
+        """
+        return cls(open_model(reader), reader)
+
     @property
     def title(self) -> str:
         """What is asked, in words."""
@@ -139,7 +149,7 @@ class Session:
         layers = self._layers(asking.layers)
         active = active_features(self.opened.model, self.opened.transcoders, texts, layers, batch_size=self.batch_size, progress=progress)
         found = wanted(active, texts, asking)
-        cards = read_cards(self.reader, self.opened.run, found.keys())
+        cards = read_cards(self.reader, self.opened.cards, found.keys())
         if against is None:
             rows, overlap = rows_of(found, texts, cards, asking), None
             own = ["text", "position", "token", "layer", "feature", "name", "activation"]
@@ -175,7 +185,7 @@ class Session:
         parsed = parse_changes([changes] if isinstance(changes, str) else changes)
         (text,) = self.texts([prompt], chat=chat, system=system)
         in_sd = [(change.layer, change.feature) for change in parsed if change.in_sd]
-        sds = read_cards(self.reader, self.opened.run, in_sd)
+        sds = read_cards(self.reader, self.opened.cards, in_sd)
         steered = steer(
             self.opened.model,
             self.opened.transcoders,
@@ -191,7 +201,7 @@ class Session:
             progress=progress,
         )
         moved = sorted({(item.layer, item.feature) for point in steered.points for item in point.moved})
-        return SteeredResult(steered, read_cards(self.reader, self.opened.run, moved))
+        return SteeredResult(steered, read_cards(self.reader, self.opened.cards, moved))
 
     def answers(self, prompt: str, answers: Sequence[str], *, chat: bool = False, system: str | None = None) -> list[Score]:
         """Return the teacher-forced log-probability of each answer after a prompt, per token and in all (`ingest.ask.sequence`).

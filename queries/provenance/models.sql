@@ -7,6 +7,7 @@
 -- key: run_id
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
+--   parameter_set | varchar | default | parameter set of the scores
 -- columns:
 --   run_id | varchar | - | run
 --   name | varchar | - | its name
@@ -22,6 +23,18 @@
 --   transcoder_source | varchar | - | where it was loaded from
 --   layers | smallint[] | - | layers with features in this run
 --   languages | varchar[] | - | languages with counts in this run, pseudo-languages left out
+--   scores | varchar[] | - | scores of its features under the parameter set, named as in features/cards
+with spoken as (
+    select list(distinct l.language order by l.language) as languages
+    from feature_language l
+    where l.run_id = $run and l.language <> 'xx'
+),
+scored as (
+    select distinct
+        s.score || case when s.languages = (select array_to_string(languages, '+') from spoken) then '' else '.' || s.languages end as score
+    from score_summary s
+    where s.run_id = $run and s.parameter_set = $parameter_set
+)
 select
     r.run_id,
     r.name,
@@ -36,11 +49,8 @@ select
     r.transcoder_set,
     (select min(t.source) from transcoder t where t.transcoder_set = r.transcoder_set) as transcoder_source,
     (select list(distinct f.layer order by f.layer) from feature f where f.run_id = r.run_id) as layers,
-    (
-        select list(distinct l.language order by l.language)
-        from feature_language l
-        where l.run_id = r.run_id and l.language <> 'xx'
-    ) as languages
+    (select languages from spoken) as languages,
+    (select list(score order by score) from scored) as scores
 from run r
 left join model m using (model_id)
 where r.run_id = $run and exists (select 1 from feature f where f.run_id = r.run_id)
