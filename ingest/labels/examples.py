@@ -109,7 +109,8 @@ def feature_examples(
         own = texts.language[at] == code
         strongest = _strongest_tokens(texts, at[own], value[own])
         silent = _silent_tokens(texts, kept & (texts.language == code), firing, rng)
-        if min(len(strongest), len(silent)) < config.min_texts:
+        # A label is written from texts on which the feature fires; a score needs the others too.
+        if len(strongest) < config.min_texts or (len(silent) < config.min_texts and not config.writing):
             continue
         deciles = np.arange(len(strongest)) * 10 // len(strongest)
         chosen = np.concatenate([rng.permutation(np.flatnonzero(deciles == decile))[: config.per_decile] for decile in range(9, -1, -1)])
@@ -187,8 +188,7 @@ def context_examples(context: pa.Table, texts: Texts, name: tuple[int, int], con
             : 10 * config.per_decile
         ]
         silent = list(made["non_activating"].values())
-        n = min(len(activating), len(silent))
-        if n < config.min_texts:
+        if len(activating) < config.min_texts or (len(silent) < config.min_texts and not config.writing):
             continue
         trials = make_trials([activating], silent, config.n_trials, rng)
         found.append(LanguageExamples(language, tuple(activating), tuple(silent[: len(activating)]), trials))

@@ -315,7 +315,7 @@ async def test_claims_lead_to_their_question(published: Path, browse: Browse) ->
 async def test_compare_every_mode(published: Path, browse: Browse) -> None:
     async with browse(published) as (app, pilot):
         await press(app, pilot, "0")
-        modes = ("overlap", "profiles", "scores", "nodes", "edges", "features")
+        modes = ("overlap", "profiles", "scores", "nodes", "edges", "matches", "features")
         for mode in modes:
             await app.perform("mode", name=mode)
             await app.settle()

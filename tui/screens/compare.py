@@ -72,6 +72,23 @@ class CompareScreen(LedgerScreen):
                 Column("difference", "difference", "signed_bar", 21, 1.0),
             ),
         ),
+        Part(
+            "matches",
+            "Runs: features matched by `atlas compare --keep`",
+            "compare/features",
+            lambda _session: {"run": None, "top": SHOWN},
+            (
+                Column("relation", "relation", "text", 10),
+                Column("layer", "layer", "number", 6),
+                Column("feature_a", "feature", "number", 9),
+                Column("feature_b", "other", "number", 9),
+                Column("cosine", "cosine", "rate", 14),
+                Column("jaccard", "Jaccard", "rate", 14),
+                Column("label_a", "label", "label", 30),
+                Column("label_b", "other's label", "label", 30),
+            ),
+            ("measure", "match", "similarity"),
+        ),
         Part("features", "Runs: features", "features", columns=(Column("difference", "difference", "signed_bar", 21, 0.1),)),
     )
 

@@ -209,6 +209,9 @@ def test_a_language_with_few_texts_is_not_scored(world: Planted) -> None:
     assert set(one_language) == {"en"}, "the feature fires on no French text"
     assert world.examples(0, ExampleConfig(min_texts=200)) == {}
     assert world.examples(6) == {}, "a feature that fires on every text leaves no silent one"
+    writing = world.examples(6, ExampleConfig(per_decile=1, writing=True, min_texts=1))
+    assert set(writing) == {"en", "fr"}, "its label can be written all the same"
+    assert writing["en"].silent == ()
 
 
 def test_a_corpus_run_is_scored_on_its_contexts(world: Planted) -> None:
