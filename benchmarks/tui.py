@@ -1,24 +1,27 @@
-"""How fast the terminal browser is, on a synthetic atlas that this script makes.
+"""How fast the terminal browser is, on a synthetic atlas that `benchmarks/synthetic.py` makes.
 
-    python benchmarks/tui.py                             5.9 million features, two activations each
-    python benchmarks/tui.py --activations 100           with 100 million activations; half an hour to make, so keep it: --atlas DIR
-    python benchmarks/tui.py --layers 4 --width 16384    a small one, in seconds
+    python benchmarks/tui.py                             5.9 million features and 2 million activations
+    python benchmarks/tui.py --rows 100e6 --atlas DIR    with 100 million activations; the atlas in DIR is kept, and used again
+    python benchmarks/tui.py --layers 4 --width 16384    a small one
 
-Printed: first paint from the shell (in a terminal of its own, five starts), what a key costs from press to paint (median and p95), sorting,
-filtering and searching all features, a page anywhere, cancelling, and memory, each beside its goal. The processor time (of all threads)
-stands beside them, since it holds on a busy machine too, where the elapsed time does not.
+Printed: first paint from the shell (`atlas tui DIR` in a terminal of its own, five starts), what a key costs from press to paint (median
+and p95), sorting, filtering and searching all features, a page anywhere, cancelling, and memory, each beside its goal. The processor time
+(of all threads) stands beside them, since it holds on a busy machine too, where the elapsed time does not.
 """
 
 import argparse
 import asyncio
+import fcntl
+import json
 import os
 import pty
-import resource
 import select
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,22 +29,30 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+STEPS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("sort by max", "sort", {"column": "max"}),
+    ("sort by density", "sort", {"column": "density"}),
+    ("sort by promotes", "sort", {"column": "promotes"}),
+    ("filter layer>=2 and density<0.001", "filter", {"text": "layer>=2 and density<0.001"}),
+    ("filter rate.en>0.2 and rate.fr>0.2", "filter", {"text": "rate.en>0.2 and rate.fr>0.2"}),
+    ("filter lape<0.1", "filter", {"text": "lape<0.1"}),
+    ("search 'token777'", "filter", {"text": "token777"}),
+    ("search 'froid'", "filter", {"text": "froid"}),
+    ("search 'hot cold', several tokens", "filter", {"text": "hot cold"}),
+    ("no filter (still sorted)", "filter", {"text": ""}),
+    ("sort by rate.en", "sort", {"column": "rate.en"}),
+    ("sort by lape", "sort", {"column": "lape"}),
+)
 
 
-def make(folder: Path, layers: int, width: int, activations: int) -> None:
-    """Publish a synthetic atlas, as a run on so many layers and features would leave it."""
-    from benchmarks import synthetic
-
-    synthetic.make(folder, synthetic.Size(activations, layers, width))
-
-
-def first_paint(folder: Path) -> tuple[float, float]:
-    """Start the browser in a terminal of its own; return seconds until rows stand there, and the peak memory in MB."""
+def first_paint(folder: Path) -> tuple[float, float, float]:
+    """Start the browser in a terminal of its own: seconds until it shows the atlas, its processor time then, its peak memory in MB."""
     leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140", "LINES": "45", "XDG_STATE_HOME": str(folder.parent / "state")}
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 45, 140, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": str(folder.parent / "state")}
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tui", str(folder)],
+        [sys.executable, "-m", "atlas.cli", "tui", str(folder)],
         stdin=follower,
         stdout=follower,
         stderr=follower,
@@ -50,43 +61,43 @@ def first_paint(folder: Path) -> tuple[float, float]:
         start_new_session=True,
     )
     os.close(follower)
-    seen, painted = b"", 0.0
-    while time.perf_counter() - started < 60 and process.poll() is None:
-        if select.select([leader], [], [], 0.1)[0]:
-            try:
-                seen += os.read(leader, 65536)
-            except OSError:
-                break
-            if not painted and b"Overview" in seen and (b"This atlas" in seen or b"features" in seen):
-                painted = time.perf_counter() - started
-                break
-    time.sleep(1.5)
-    memory = _memory(process.pid)
-    os.write(leader, b"q")
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    seen, painted, used = b"", 0.0, 0.0
+    while time.perf_counter() - started < 60 and process.poll() is None and not painted:
+        if select.select([leader], [], [], 0.05)[0]:
+            seen += os.read(leader, 65536)
+            if b"Overview" in seen and b"This atlas" in seen:
+                painted, used = time.perf_counter() - started, _processor(process.pid)
+    end = time.perf_counter() + 2.5
+    while time.perf_counter() < end:
+        if select.select([leader], [], [], 0.05)[0]:
+            os.read(leader, 65536)
+    memory = memory_of(process.pid)["VmHWM"]
+    process.terminate()
+    process.wait(10)
     os.close(leader)
-    return painted, memory
+    return painted, used, memory
 
 
-def _memory(pid: int) -> float:
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return float("nan")
+def _processor(pid: int) -> float:
+    """Return the processor seconds of a process, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(pid: int | str = "self") -> dict[str, float]:
+    """Return resident memory now (VmRSS) and at most (VmHWM), in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith(("VmRSS", "VmHWM"))}
 
 
 async def drive(folder: Path) -> dict[str, Any]:
     """Drive the browser in this process and time what a person does."""
+    from tui.app import settle_allocator
     from tui.browser import Browser
     from tui.session import Session
 
-    found: dict[str, Any] = {"processor": {}}
+    settle_allocator()
+    found: dict[str, Any] = {"processor": {}, "resident": {}}
     app = Browser(Session.open(folder), state=folder.parent / "state-bench")
     async with app.run_test(size=(140, 45)):
         await app.settle()
@@ -94,29 +105,11 @@ async def drive(folder: Path) -> dict[str, Any]:
         await app.settle()
         table = app.front.tables()[0]
         found["rows"] = table.source.count
-        times = []
-        for key in [*(["down"] * 60), *(["pagedown"] * 30), "end", "home", *(["up", "pagedown"] * 15), "right", "left"]:
-            times.append(await _press(app, key))
-        found["key"] = times
+        keys = [*(["down"] * 60), *(["pagedown"] * 30), "end", "home", *(["up", "pagedown"] * 15), "right", "left"]
+        found["key"] = await _presses(app, keys)
         await app.settle()
-        pages = []
-        for place in (0, found["rows"] // 3, found["rows"] - 100):
-            start = time.perf_counter()
-            await table.source.load(place, place + 64).result()
-            pages.append((time.perf_counter() - start) * 1000)
-        found["page, natural order"] = pages
-        for name, action, arguments in (
-            ("sort by max", "sort", {"column": "max"}),
-            ("sort by density", "sort", {"column": "density"}),
-            ("filter layer>=20 and density<0.001", "filter", {"text": "layer>=2 and density<0.001"}),
-            ("filter rate.en>0.2 and rate.fr>0.2", "filter", {"text": "rate.en>0.2 and rate.fr>0.2"}),
-            ("filter lape<0.1", "filter", {"text": "lape<0.1"}),
-            ("search 'token777'", "filter", {"text": "token777"}),
-            ("search 'froid'", "filter", {"text": "froid"}),
-            ("no filter (still sorted by density)", "filter", {"text": ""}),
-            ("sort by rate.en", "sort", {"column": "rate.en"}),
-            ("sort by lape", "sort", {"column": "lape"}),
-        ):
+        found["page, natural order"] = await _pages(table)
+        for name, action, arguments in STEPS:
             start, used = time.perf_counter(), time.process_time()
             await app.perform(action, **arguments)
             while any(worker.is_running and worker.group == "load" for worker in app.workers):
@@ -124,13 +117,11 @@ async def drive(folder: Path) -> dict[str, Any]:
             found[name] = (time.perf_counter() - start) * 1000
             found["processor"][name] = (time.process_time() - used) * 1000
             await app.settle()
+            found["resident"][name] = memory_of()["VmRSS"]
             if name == "sort by max":
-                pages = []
-                for place in (0, found["rows"] // 3, found["rows"] - 100):
-                    start = time.perf_counter()
-                    await table.source.load(place, place + 64).result()
-                    pages.append((time.perf_counter() - start) * 1000)
-                found["page, sorted"] = pages
+                found["page, sorted"] = await _pages(table)
+                found["key, sorted"] = await _presses(app, [*(["down"] * 30), *(["pagedown"] * 20), *(["up"] * 10)])
+                await app.settle()
         start = time.perf_counter()
         await app.perform("jump", feature="L1_F10")
         while any(worker.is_running and worker.group == "load" for worker in app.workers):
@@ -146,12 +137,28 @@ async def drive(folder: Path) -> dict[str, Any]:
                 await asyncio.sleep(0.001)
             stops.append((time.perf_counter() - start) * 1000)
         found["cancel"] = stops
-    found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["memory"] = memory_of()["VmHWM"]
     return found
 
 
-async def _press(app: Any, key: str) -> float:
-    """Send a key as the terminal's driver does; return the milliseconds until the screen has been written again."""
+async def _pages(table: Any) -> list[float]:
+    """Return the milliseconds that three pages of a table take: the first rows, rows in the midst, the last ones."""
+    times = []
+    for place in (0, table.source.count // 3, table.source.count - 100):
+        start = time.perf_counter()
+        await table.source.load(place, place + 64).result()
+        times.append((time.perf_counter() - start) * 1000)
+    return times
+
+
+async def _presses(app: Any, keys: Sequence[str]) -> list[float]:
+    """Press keys, 20 ms apart; return the milliseconds of those after which something was painted."""
+    times = [await _press(app, key) for key in keys]
+    return [took for took in times if took is not None]
+
+
+async def _press(app: Any, key: str) -> float | None:
+    """Send a key as the terminal's driver does; return the milliseconds until the screen has been written again, None where it is not."""
     from textual import events
 
     painted = asyncio.Event()
@@ -167,7 +174,7 @@ async def _press(app: Any, key: str) -> float:
     try:
         await asyncio.wait_for(painted.wait(), 1.0)
     except TimeoutError:
-        return 0.0
+        return None
     finally:
         app._display = display
     took = (time.perf_counter() - start) * 1000
@@ -183,54 +190,49 @@ def main() -> None:
     """Make the atlas, time the browser, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=36)
-    parser.add_argument("--width", type=int, default=163_840)
-    parser.add_argument("--activations", type=float, metavar="MILLIONS", help="default: two a feature")
+    parser.add_argument("--width", type=int, default=163_840, help="features a layer")
+    parser.add_argument("--rows", type=float, default=2e6, help="activations")
     parser.add_argument("--atlas", type=Path, help="use (and keep) the atlas in this folder; it is made where there is none")
     parser.add_argument("--drive", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.drive:
-        import json
-
         print(json.dumps(asyncio.run(drive(given.atlas))))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.atlas or Path(temporary) / "bench.atlas"
         if not folder.exists():
-            started = time.perf_counter()
-            millions = 2e-6 * given.layers * given.width if given.activations is None else given.activations
-            make(folder, given.layers, given.width, int(millions * 1_000_000))
-            print(
-                f"made {given.layers * given.width:,} features in {time.perf_counter() - started:.0f} s",
-                flush=True,
-            )
+            from benchmarks.synthetic import Size, make
+
+            make(folder, Size(int(given.rows), given.layers, given.width))
         report(folder)
 
 
 def report(folder: Path) -> None:
     """Run the parts and print them."""
-    import json
-
     paints = [first_paint(folder) for _ in range(5)]
     result = subprocess.run([sys.executable, __file__, "--drive", "--atlas", str(folder)], capture_output=True, text=True, check=True)
     found = json.loads(result.stdout.splitlines()[-1])
-    print(f"{found['rows']:,} rows; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
-    rows: list[tuple[str, str, str]] = [
-        ("first paint from the shell, median of 5", f"{statistics.median(paint for paint, _ in paints):.2f} s", "1.0 s"),
-        ("first paint, best", f"{min(paint for paint, _ in paints):.2f} s", ""),
-        ("memory at the overview", f"{max(memory for _, memory in paints):.0f} MB", "250 MB"),
-        ("memory after all of the below", f"{found['memory']:.0f} MB", ""),
-        ("a key, press to paint: median", f"{statistics.median(found['key']):.1f} ms", ""),
-        ("a key, press to paint: p95", f"{_p95(found['key']):.1f} ms", "50 ms"),
+    print(f"{found['rows']:,} features; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
+    seconds, used, memory = ([paint[place] for paint in paints] for place in range(3))
+    rows: list[tuple[str, str, str, str, str]] = [
+        ("first paint from the shell, median of 5", f"{statistics.median(seconds):.2f} s", "1.0 s", f"{statistics.median(used):.2f} s", ""),
+        ("first paint, best", f"{min(seconds):.2f} s", "", f"{min(used):.2f} s", ""),
+        ("memory at the overview, at most", "", "250 MB", "", f"{max(memory):.0f} MB"),
+        ("memory after all of the below, at most", "", "250 MB", "", f"{found['memory']:.0f} MB"),
     ]
+    for name in ("key", "key, sorted"):
+        rows.append((f"{name}, press to paint: median", f"{statistics.median(found[name]):.1f} ms", "", "", ""))
+        rows.append((f"{name}, press to paint: p95", f"{_p95(found[name]):.1f} ms", "50 ms", "", ""))
     for name in ("page, natural order", "page, sorted", "cancel"):
-        rows.append((f"{name}: slowest", f"{max(found[name]):.0f} ms", "100 ms" if name == "cancel" else ""))
+        rows.append((f"{name}: slowest", f"{max(found[name]):.0f} ms", "100 ms" if name == "cancel" else "", "", ""))
     for name, value in found.items():
         if isinstance(value, float) and name != "memory":
-            rows.append((name, f"{value:.0f} ms", "1000 ms"))
-    print(f"{'':44} {'measured':>12} {'goal':>10} {'processor time':>16}")
-    for name, value, goal in rows:
-        used = found["processor"].get(name)
-        print(f"{name:44} {value:>12} {goal:>10} {'' if used is None else f'{used:.0f} ms':>16}")
+            processor, resident = found["processor"].get(name), found["resident"].get(name)
+            extra = ("" if processor is None else f"{processor:.0f} ms", "" if resident is None else f"{resident:.0f} MB")
+            rows.append((name, f"{value:.0f} ms", "1000 ms", *extra))
+    print(f"{'':44} {'measured':>12} {'goal':>10} {'processor':>12} {'memory':>10}")
+    for name, value, goal, processor, resident in rows:
+        print(f"{name:44} {value:>12} {goal:>10} {processor:>12} {resident:>10}")
 
 
 if __name__ == "__main__":

@@ -67,11 +67,9 @@ class Job(Generic[T]):
         work: Callable[["duckdb.DuckDBPyConnection"], T],
         what: str,
         meter: Meter | None = None,
-        *,
-        roomy: bool = False,
     ) -> None:
         self.what = what
-        self._roomy = roomy
+        self._is_roomy = False
         self.meter = meter or Meter()
         self.stopped = self.meter.stopped
         self._data = data
@@ -94,20 +92,20 @@ class Job(Generic[T]):
             raise explain(error) from error
 
     def _on(self, cursor: "duckdb.DuckDBPyConnection") -> T:
-        """Do the work on a cursor; where it lacks memory and may have it, on one of another engine."""
+        """Do the work on a cursor; where it lacks memory, on one of another engine that has more."""
         import duckdb
 
         self._cursor = cursor
         try:
             return self._work(cursor)
         except duckdb.OutOfMemoryException:
-            if not self._roomy:
+            if self._is_roomy:
                 raise
         finally:
             self._cursor = None
             cursor.close()
         with self._data.roomy() as reader:
-            self._roomy = False
+            self._is_roomy = True
             return self._on(reader.cursor())
 
     def cancel(self) -> None:
@@ -153,7 +151,7 @@ def explain(error: Exception) -> AtlasError:
 
 
 SMALL: dict[str, str | int] = {"memory_limit": "64MB", "threads": 2, "temp_directory": "", "preserve_insertion_order": "false"}
-"""The engine's settings for browsing. A question or a statement of a person that needs more is run again by an engine that may take it."""
+"""The engine's settings for browsing. What needs more memory is run again by an engine that may take it."""
 
 
 class Data:
@@ -234,11 +232,9 @@ class Data:
             )
         return Reader(self.folder)
 
-    def job(
-        self, work: Callable[["duckdb.DuckDBPyConnection"], T], what: str = "", meter: Meter | None = None, *, roomy: bool = False
-    ) -> Job[T]:
-        """Run `work(cursor)` in a thread; `meter` says how far it is, `roomy` work may take more memory than browsing."""
-        job = Job(self, work, what, meter, roomy=roomy)
+    def job(self, work: Callable[["duckdb.DuckDBPyConnection"], T], what: str = "", meter: Meter | None = None) -> Job[T]:
+        """Run `work(cursor)` in a thread; `meter` says how far it is."""
+        job = Job(self, work, what, meter)
         self._jobs.add(job)
         return job
 
@@ -247,13 +243,13 @@ class Data:
         return self.job(lambda cursor: fetch(cursor, statement, limit), statement.title)
 
     def some(self, statement: Statement, limit: int) -> Job[tuple[list[str], list[Row]]]:
-        """Run one statement and return the names of its columns and its first rows; it may take more memory than browsing."""
+        """Run one statement and return the names of its columns and its first rows."""
 
         def work(cursor: "duckdb.DuckDBPyConnection") -> tuple[list[str], list[Row]]:
             result = cursor.execute(f"{statement.sql}\nlimit {int(limit)}", dict(statement.parameters) or None)
             return [column[0] for column in result.description], result.fetchall()
 
-        return self.job(work, statement.title, roomy=True)
+        return self.job(work, statement.title)
 
     def read(self, read: Read) -> Statement:
         """Return the statement of a Read."""
@@ -284,7 +280,7 @@ class Data:
             result = cursor.execute(question.sql, settled)
             return statement, [column[0] for column in result.description], result.fetchall()
 
-        return self.job(work, name, roomy=True)
+        return self.job(work, name)
 
     def console(self, text: str, display: int) -> Job[tuple[Statement, list[str], list[Row]]]:
         """Run a person's statement; one row more than `display` is fetched, so that overflow shows."""
@@ -298,14 +294,13 @@ class Data:
             names = [column[0] for column in result.description]
             return statement, names, result.fetchmany(display + 1)
 
-        return self.job(work, "console", roomy=True)
+        return self.job(work, "console")
 
     def arrow(self, statement: Statement) -> Job[Any]:
         """Run one statement and return an Arrow table, for exports."""
         return self.job(
             lambda cursor: cursor.sql(statement.sql, params=dict(statement.parameters) or None).to_arrow_table(),
             statement.title,
-            roomy=True,
         )
 
 

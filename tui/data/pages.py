@@ -99,7 +99,7 @@ def open_features(data: Data, info: RunInfo, view: FeatureView) -> Job[FeatureSo
         id_type = "integer" if info.first + info.total < 2**31 else "bigint"
         return FeatureSource(data, view, info, vector(cursor, FeatureComposer(view, info.languages, info.scores).ids(id_type)), full)
 
-    return data.job(work, "features", meter, roomy=True)
+    return data.job(work, "features", meter)
 
 
 def _ids(
@@ -129,11 +129,13 @@ def feature_rows(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: R
     if high - low + 1 == len(wanted):
         which = f"f.rowid between {names.bind(low, 'low')} and {names.bind(high, 'high')}"
     else:
-        which = f"f.rowid = any({names.bind(list(wanted), 'rows')})"
+        which = f"f.rowid in (select unnest({names.bind(list(wanted), 'rows')}::bigint[]))"
     text = f"select {', '.join(selected)} from feature f where f.run_id = {run} and {which}"
     found = {row[0]: row for row in fetch(cursor, Statement("page", text, names.values))}
     keys = {(row[1], row[2]) for row in found.values()}
-    other = {column: _lookup(cursor, view, info, column, keys) for column in view.columns if column not in base}
+    spoken = [column for column in view.columns if column not in base and _is_spoken(column, info)]
+    other: dict[str, Mapping[int, Any]] = {**_languages(cursor, view, spoken, keys)} if spoken else {}
+    other |= {column: _lookup(cursor, view, info, column, keys) for column in view.columns if column not in base and column not in other}
     rows = []
     for row_id in wanted:
         row = found[row_id]
@@ -143,19 +145,22 @@ def feature_rows(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: R
     return rows
 
 
+def _is_spoken(column: str, info: RunInfo) -> bool:
+    """Say whether a column is one of feature_language."""
+    name, _, rest = column.partition(".")
+    return name in PER_LANGUAGE and rest in info.languages
+
+
 def _lookup(
     cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, column: str, keys: set[tuple[int, int]]
 ) -> Mapping[int, Any]:
     """Return one column of another table for some features."""
     if column == "star":
         return dict.fromkeys(view.keys.get("starred", ()), True)
-    name, _, rest = column.partition(".")
     if column == "label":
         return {**_pairs(cursor, _labels(view, keys)), **view.labels}
     if column == "effect":
         return _pairs(cursor, _effects(view, keys))
-    if name in PER_LANGUAGE and rest in info.languages:
-        return _pairs(cursor, _language(view, keys, name, rest))
     return _pairs(cursor, _score(view, info, keys, column))
 
 
@@ -163,27 +168,36 @@ def _pairs(cursor: "duckdb.DuckDBPyConnection", statement: Statement) -> Lookup:
     return {feature_key(layer, feature): value for layer, feature, value in fetch(cursor, statement)}
 
 
-def _these(names: Names, keys: set[tuple[int, int]] | None, alias: str) -> str:
-    """Return the condition for some features: a stretch of layers and a list of features, which the zone maps can use; None is all."""
-    if keys is None:
-        return "true"
+def _these(names: Names, keys: set[tuple[int, int]], alias: str) -> str:
+    """Return the condition for some features: a stretch of layers and a list of features, which the zone maps can use."""
     layers = [layer for layer, _ in keys]
     low, high = names.bind(min(layers, default=0), "low"), names.bind(max(layers, default=0), "high")
     features = names.bind(sorted({feature for _, feature in keys}), "features")
     return f"{alias}.layer between {low} and {high} and {alias}.feature = any({features}::integer[])"
 
 
-def _language(view: FeatureView, keys: set[tuple[int, int]] | None, measure: str, language: str) -> Statement:
+def _languages(
+    cursor: "duckdb.DuckDBPyConnection", view: FeatureView, columns: Sequence[str], keys: set[tuple[int, int]]
+) -> dict[str, dict[int, Any]]:
+    """Return the columns of feature_language for some features, in one statement."""
+    parts = [column.split(".", 1) for column in columns]
+    measures = list(dict.fromkeys(measure for measure, _ in parts))
     names = Names()
-    run, place = names.bind(view.run_id, "run"), names.bind(language, "language")
+    run, places = names.bind(view.run_id, "run"), names.bind(list(dict.fromkeys(language for _, language in parts)), "languages")
+    selected = ", ".join(PER_LANGUAGE[measure].format(a="l") for measure in measures)
     text = (
-        f"select l.layer, l.feature, {PER_LANGUAGE[measure].format(a='l')} from feature_language l"
-        f" where l.run_id = {run} and l.language = {place} and {_these(names, keys, 'l')}"
+        f"select l.layer, l.feature, l.language, {selected} from feature_language l"
+        f" where l.run_id = {run} and l.language = any({places}) and {_these(names, keys, 'l')}"
     )
-    return Statement("rates", text, names.values)
+    found: dict[str, dict[int, Any]] = {column: {} for column in columns}
+    for layer, feature, language, *values in fetch(cursor, Statement("rates", text, names.values)):
+        for measure, value in zip(measures, values, strict=True):
+            if (lookup := found.get(f"{measure}.{language}")) is not None:
+                lookup[feature_key(layer, feature)] = value
+    return found
 
 
-def _score(view: FeatureView, info: RunInfo, keys: set[tuple[int, int]] | None, column: str) -> Statement:
+def _score(view: FeatureView, info: RunInfo, keys: set[tuple[int, int]], column: str) -> Statement:
     composer = FeatureComposer(view, info.languages, info.scores)
     expression = composer.expression(column)
     names = composer.names

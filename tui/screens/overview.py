@@ -54,9 +54,12 @@ class OverviewScreen(AtlasScreen):
         self.answer_sections = [section(headline, None) for headline in HEADLINES]
         self.draw(keep=False)
         self.status.say("enter opens the question behind an answer · 2 features · 7 questions · ? help")
+        of_runs = await self.get(
+            session.data.job(lambda _cursor: {headline.question for headline in HEADLINES if _takes_run(headline.question)})
+        )
         for number_, headline in enumerate(HEADLINES):
             try:
-                parameters = {**headline.parameters, **({"run": session.run_id} if _takes_run(headline.question) else {})}
+                parameters = {**headline.parameters, **({"run": session.run_id} if headline.question in of_runs else {})}
                 statement, names, found = await self.get(session.data.ask(headline.question, parameters))
                 self.statements.append(statement)
                 answers: list[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]

@@ -203,6 +203,13 @@ class PagedTable(ScrollView, can_focus=True):
             self.refresh()
             if number == self.place // PAGE:
                 self.post_message(self.Moved(self, self.place))
+                self._ahead(number)
+
+    def _ahead(self, number: int) -> None:
+        """Ask for the pages after and before the cursor's, so that a key that leads there shows rows at once."""
+        for near in (number + 1, number - 1):
+            if near not in self._pages and 0 <= near * PAGE < self.source.count:
+                self.row_at(near * PAGE)
 
     def _is_wanted(self, number: int) -> bool:
         """Say whether a page is still near the screen: fast scrolling leaves pages behind that nobody looks at."""
