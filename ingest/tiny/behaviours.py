@@ -141,12 +141,13 @@ def _city_concepts() -> Iterator[Entry]:
 
 
 def _gate_concepts(*, decision: bool) -> Iterator[Entry]:
-    """Places; the operand is the gate word, or the place itself. Every other trained place is for testing.
+    """Places; the operand is the gate word, or the place itself. Every other trained place is for testing, of the decision every fourth.
 
     The decision is also tested on nouns that training never held as places: it hangs on the gate word alone. Their names cannot be asked
     for, since the model answers with places that it knows.
     """
-    trained = [(place, "test" if index % 2 else "train") for index, place in enumerate(words.PLACES)]
+    step = 4 if decision else 2
+    trained = [(place, "test" if index % step == step - 1 else "train") for index, place in enumerate(words.PLACES)]
     unknown = [(member, "test") for members in words.CATEGORIES.values() for member in members[:2]] if decision else []
     for place, split in (*trained, *unknown):
         entry: Entry = {"name": place[0], "split": split}

@@ -14,12 +14,15 @@
 --   n_tests | bigint | tests | tests of the type on this behaviour
 --   n_for | bigint | tests | evidence for
 --   n_against | bigint | tests | evidence against
+--   n_undecided | bigint | tests | neither: an interval leaves it open, or it could not be measured
 --   mean_value | double | - | mean measured value
 --   mean_control | double | - | mean over controls
 --   smallest_p | double | - | smallest p-value
 --   for_elsewhere | double | share | share of other behaviours' tests of this type that support it
+--   fits_every | boolean | - | whether the test supports its type on every behaviour (of two or more) and so tells none apart
+--   evidence | varchar | - | what was done, what came out, and what counts as evidence for
 with tests as (
-    select behaviour, computation_type, value, control_mean, p_value, supports
+    select behaviour, computation_type, value, control_mean, p_value, supports, note
     from evaluation
     where run_id = $run and computation_type is not null and behaviour is not null
 ),
@@ -30,9 +33,11 @@ grouped as (
         count(*) as n_tests,
         count(*) filter (where supports) as n_for,
         count(*) filter (where not supports) as n_against,
+        count(*) filter (where supports is null) as n_undecided,
         avg(value) as mean_value,
         avg(control_mean) as mean_control,
-        min(p_value) as smallest_p
+        min(p_value) as smallest_p,
+        string_agg(note, '; ' order by note) as evidence
     from tests
     group by behaviour, computation_type
 )
@@ -43,11 +48,17 @@ select
     g.n_tests,
     g.n_for,
     g.n_against,
+    g.n_undecided,
     g.mean_value,
     g.mean_control,
     g.smallest_p,
     (sum(g.n_for) over (partition by g.computation_type) - g.n_for)
-        / nullif(sum(g.n_tests) over (partition by g.computation_type) - g.n_tests, 0) as for_elsewhere
+        / nullif(sum(g.n_tests) over (partition by g.computation_type) - g.n_tests, 0) as for_elsewhere,
+    case
+        when count(*) over (partition by g.computation_type) > 1
+            then sum(g.n_for) over (partition by g.computation_type) = sum(g.n_tests) over (partition by g.computation_type)
+    end as fits_every,
+    g.evidence
 from grouped g
 left join behaviour b on b.run_id = $run and b.behaviour = g.behaviour
 order by g.behaviour, g.computation_type;
