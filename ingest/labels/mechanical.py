@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from atlas.ids import sha256_text
+from atlas.schema import arrow_schema
 from ingest.labels.rule import Rule
 from ingest.labels.texts import Integers, Texts
 
@@ -43,8 +44,12 @@ def mechanical_tables(
     tables: Mapping[str, pa.Table], texts: Texts, *, transcoder_set: str, source_run: str, now: datetime
 ) -> dict[str, pa.Table]:
     """Return `feature_profile` and `label`, without run_id, from `feature` and `activation` (`context` where raw rows are not kept)."""
-    active, basis = active_tokens(tables, texts)
-    profile = profiles(active, texts, basis)
+    name = "activation" if "activation" in tables and tables["activation"].num_rows else "context"
+    pieces = []
+    for layer in sorted(pc.unique(tables[name]["layer"]).to_pylist()):  # one layer at a time: the sorting is what takes memory
+        active, basis = active_tokens({name: tables[name].filter(pc.equal(tables[name]["layer"], layer))}, texts)
+        pieces.append(profiles(active, texts, basis))
+    profile = pa.concat_tables(pieces) if pieces else arrow_schema("feature_profile").empty_table()
     return {"feature_profile": profile, "label": labels(profile, tables["feature"], transcoder_set, source_run, now)}
 
 
