@@ -14,9 +14,11 @@ from atlas.errors import UsageError
 from atlas.publish import publish
 from ingest.ask import Session
 from ingest.ask.change import parse_change, parse_changes
-from ingest.ask.generation import Continuation, Sampling
+from ingest.ask.generation import Continuation, Sampling, generate
 from ingest.ask.steering import Where
+from ingest.model import from_module
 from tests.ingest.ask import plain
+from tests.ingest.families import FAMILIES, TOKENS, random_hf
 
 PROMPT = "Le contraire de « chaud » est"
 A, B, C, D = (2, 336), (2, 45), (3, 139), (4, 207)
@@ -199,3 +201,16 @@ def test_kept_steering_is_an_intervention_with_its_text(session: Session, tmp_pa
 
 def test_parse_changes_names_every_feature_once() -> None:
     assert [change.places for change in parse_changes(["L1_F2<->L1_F7", "L3_F4=0"])] == [((1, 2), (1, 7)), ((3, 4),)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_writing_with_cached_keys_and_values_equals_writing_without(family: str) -> None:
+    """Every supported family, by passes over the whole sequence: masks, rotary positions and sliding windows included."""
+    model = from_module(random_hf(family))
+    ids = list(TOKENS)
+    written = generate(model, ids, Sampling(6))[0]
+    for token, logprob in zip(written.token_ids, written.logprobs, strict=True):
+        logits = model.logits(model.capture(torch.tensor([ids]), layers=(), mlp=False).final[0, -1])
+        assert token == int(logits.argmax())
+        assert logprob == pytest.approx(float(torch.log_softmax(logits, dim=0)[token]), abs=1e-9)
+        ids.append(token)
