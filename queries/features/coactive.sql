@@ -33,7 +33,7 @@ sink as (
     from token
     where run_id = $run and source = 'prompt' and role = 'sink'
 ),
-here as (
+here as materialized (
     select a.prompt, a.position
     from activation a
     join chosen using (layer, feature)
@@ -42,9 +42,10 @@ here as (
 ),
 together as (
     select a.layer, a.feature, count(*) as n_both
-    from activation_by_prompt a
+    -- The prompts alone first: files are sorted by prompt, so most of them is then not read.
+    from (select * from activation_by_prompt where run_id = $run and prompt in (select prompt from here)) a
     join here using (prompt, position)
-    where a.run_id = $run and ($other_layer is null or a.layer = $other_layer)
+    where $other_layer is null or a.layer = $other_layer
     group by a.layer, a.feature
 ),
 counted as (

@@ -45,9 +45,9 @@ size as (
 active as (
     select a.layer, a.feature, a.prompt, max(a.activation) as activation
     from activation_by_prompt a
-    join asked using (prompt)
     left join token t on t.run_id = a.run_id and t.source = 'prompt' and t.item = a.prompt and t.position = a.position
     where a.run_id = $run
+        and a.prompt in (select prompt from asked)
         and ($layer is null or a.layer = $layer)
         and coalesce(t.role::varchar, 'other') <> 'sink'
         and ($role is null or t.role::varchar = $role)

@@ -31,7 +31,7 @@ with other as (
 ),
 ends as (
     select
-        run_id,
+        run_id = $run as here,
         kind,
         source_layer,
         source_feature,
@@ -45,9 +45,9 @@ ends as (
         and (run_id = $run or run_id in (select run_id from other))
         and ($kind is null or kind::varchar = $kind)
 ),
-strongest as (
+strongest as materialized (
     select
-        run_id,
+        here,
         kind,
         source_layer,
         source_feature,
@@ -56,13 +56,13 @@ strongest as (
         target_kind,
         if(max(weight) >= -min(weight), max(weight), min(weight)) as weight
     from ends
-    group by run_id, kind, source_layer, source_feature, target_layer, target_feature, target_kind
+    group by here, kind, source_layer, source_feature, target_layer, target_feature, target_kind
 ),
 this as (
-    select * from strongest where run_id = $run
+    select * from strongest where here
 ),
 that as (
-    select * from strongest where run_id <> $run
+    select * from strongest where not here
 ),
 joined as (
     select
