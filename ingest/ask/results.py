@@ -6,11 +6,13 @@ In: rows. Out: `Asked` and `SteeredResult`; both are a `Result` of `atlas.reader
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from atlas.errors import UsageError
 from atlas.reader import Result
@@ -33,6 +35,7 @@ class Asked(Result):
         asking: Asking,
         overlap: Overlap | None,
         after: tuple[tuple[NextToken, ...], ...],
+        unexplained: Mapping[int, NDArray[np.float64]],
     ) -> None:
         super().__init__(table)
         self.texts = texts
@@ -44,6 +47,40 @@ class Asked(Result):
         """With a second text: how many features both share."""
         self.after = after
         """Most probable next tokens of each text."""
+        self._errors = unexplained
+
+    def unexplained(self) -> pa.Table:
+        """Return the share of the MLP output that the dictionary leaves unexplained: a row for each text, position and layer, no sinks.
+
+        `unexplained_share` is ||m - m^||^2 / ||m||^2: where it is large, the absence of a feature is no evidence. A cross-layer set has no
+        rows.
+        """
+        text = np.repeat(np.arange(len(self.texts)), [len(each) for each in self.texts])
+        position = np.concatenate([np.arange(len(each)) for each in self.texts])
+        token = [token for each in self.texts for token in each.tokens]
+        counted = np.flatnonzero(position > 0)
+        n = len(self._errors)
+        layers, shares = list(self._errors), list(self._errors.values())
+        return pa.table(
+            {
+                "text": pa.array(np.repeat(text[counted], n)),
+                "position": pa.array(np.repeat(position[counted], n)),
+                "token": pa.array([token[at] for at in counted for _ in layers], pa.string()),
+                "layer": pa.array(np.tile(layers, len(counted)).astype(np.int64)),
+                "unexplained_share": pa.array(np.stack(shares, axis=1)[counted].ravel() if n else np.zeros(0)),
+            }
+        )
+
+    def _unexplained_sentence(self) -> list[str]:
+        table = self.unexplained()
+        if not table.num_rows:
+            return []
+        share = table["unexplained_share"].to_numpy()
+        worst = int(share.argmax())
+        token, layer = table["token"][worst].as_py(), table["layer"][worst].as_py()
+        return [
+            f"unexplained by the dictionary: {share.mean():.1%} of what MLPs write, at most {share[worst]:.0%} (layer {layer} at {token!r})"
+        ]
 
     def sentences(self) -> list[str]:
         """Say what was found, a line each."""
@@ -59,7 +96,7 @@ class Asked(Result):
             )
         if self.overlap is not None:
             lines.append(self.overlap.sentence())
-        return lines
+        return lines + self._unexplained_sentence()
 
 
 class SteeredResult(Result):

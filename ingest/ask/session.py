@@ -29,6 +29,9 @@ from ingest.ask.text import OwnText, Progress, active_features, next_tokens, own
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from atlas.reader import Reader
 
 
@@ -147,7 +150,16 @@ class Session:
             raise UsageError(f"{len(given)} texts cannot be compared with one", hint="Give one text, and the other with --against.")
         texts = self.texts([*given, *([] if against is None else [against])], chat=chat, system=system)
         layers = self._layers(asking.layers)
-        active = active_features(self.opened.model, self.opened.transcoders, texts, layers, batch_size=self.batch_size, progress=progress)
+        unexplained: dict[int, NDArray[np.float64]] = {}
+        active = active_features(
+            self.opened.model,
+            self.opened.transcoders,
+            texts,
+            layers,
+            batch_size=self.batch_size,
+            unexplained=unexplained,
+            progress=progress,
+        )
         found = wanted(active, texts, asking)
         cards = read_cards(self.reader, self.opened.cards, found.keys())
         if against is None:
@@ -159,7 +171,7 @@ class Session:
             every = [*COLUMNS, *(name for name in cards.columns if name != "relative")]
         names = chosen_columns(every, columns, n_texts=len(texts) if against is None else 1, labelled=any(row["label"] for row in rows))
         after = next_tokens(self.opened.model, texts, batch_size=self.batch_size)
-        return Asked(to_table(rows, names), tuple(texts), active, cards, asking, overlap, tuple(tuple(row) for row in after))
+        return Asked(to_table(rows, names), tuple(texts), active, cards, asking, overlap, tuple(tuple(row) for row in after), unexplained)
 
     def steer(
         self,

@@ -22,7 +22,8 @@ from ingest.activations import cache_inputs, encode_rows
 from ingest.ask.chat import chat_text
 from ingest.batches import in_halving_batches, pad_right
 from ingest.model import LanguageModel
-from ingest.transcoder import TranscoderSet
+from ingest.rows import ActiveRows
+from ingest.transcoder import Sparse, TranscoderSet
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); what it raises stops the work."""
@@ -108,9 +109,13 @@ def active_features(
     *,
     batch_size: int = 32,
     max_elements: int | None = None,
+    unexplained: dict[int, NDArray[np.float64]] | None = None,
     progress: Progress | None = None,
 ) -> Active:
     """Return every active feature of `layers` (default all of the set) at every token, sinks included.
+
+    `unexplained` is filled with each layer's share of the MLP output that these features leave unexplained, one number a token of all
+    texts: ||m - m^||^2 / ||m||^2 (METHODS section 1). Cross-layer sets, whose layers explain each other, leave it empty.
 
     Raises:
         ModelError: NaN or infinite values, naming layer and text; memory that runs out with a single text.
@@ -118,16 +123,20 @@ def active_features(
     """
     layers = transcoders.layers if layers is None else tuple(layers)
     transcoders.require(layers)
+    explains = unexplained is not None and not transcoders.cross_layer
     sequences = [text.token_ids for text in texts]
     names = [f"text {number + 1} ({text.text[:60]!r})" for number, text in enumerate(texts)]
     if progress is not None:
         progress("encoding", 0, len(layers))
-    cached = cache_inputs(model, sequences, layers, batch_size=batch_size, cache_device=None, names=names, outputs=False)
+    cached = cache_inputs(model, sequences, layers, batch_size=batch_size, cache_device=None, names=names, outputs=explains)
     text_of = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     position_of = np.concatenate([np.arange(len(text)) for text in texts])
     parts: list[Active] = []
     for done, layer in enumerate(layers, 1):
-        rows = encode_rows(transcoders, layer, cached.mlp_in[layer], max_elements).positive().to("cpu")
+        every = encode_rows(transcoders, layer, cached.mlp_in[layer], max_elements)
+        if explains and unexplained is not None:
+            unexplained[layer] = _unexplained(transcoders, layer, every, cached.mlp_in[layer], cached.mlp_out[layer])
+        rows = every.positive().to("cpu")
         token = rows.token.numpy()
         parts.append(
             Active(
@@ -142,6 +151,16 @@ def active_features(
             progress("encoding", done, len(layers))
     together = Active(*(np.concatenate([getattr(part, name) for part in parts]) for name in Active.__dataclass_fields__))
     return together.select(np.lexsort((together.feature, together.layer, together.position, together.text)))
+
+
+def _unexplained(
+    transcoders: TranscoderSet, layer: int, rows: ActiveRows, mlp_in: torch.Tensor, mlp_out: torch.Tensor
+) -> NDArray[np.float64]:
+    """Return the share of the square norm of mlp_out (T, D) that the active features leave unexplained, (T,)."""
+    active = Sparse(rows.token, rows.feature, rows.value, rows.value)
+    error = mlp_out - transcoders.decode_sparse(layer, active, len(mlp_in), mlp_in)
+    share = error.double().square().sum(dim=1) / mlp_out.double().square().sum(dim=1).clamp(min=1e-30)
+    return np.asarray(share.cpu().numpy())
 
 
 @dataclass(frozen=True)

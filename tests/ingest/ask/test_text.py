@@ -210,3 +210,23 @@ def test_a_session_says_which_model_and_why_none(demo_atlas: Path, tmp_path: Pat
     with Session.open(model="embedded:bilingual", layers=[3]) as bare:
         assert set(bare.ask(EN).arrow()["density"].to_pylist()) == {None}
         assert {name[:3] for name in bare.ask(EN).arrow()["name"].to_pylist()} == {"L3_"}
+
+
+def test_what_the_dictionary_leaves_unexplained_stands_beside_each_token(session: Session) -> None:
+    """The share of each token and layer is that of the model's own records and the set's own reconstruction."""
+    asked = session.ask(EN, against=FR)
+    found = asked.unexplained().to_pylist()
+    model, transcoders = session.opened.model, session.opened.transcoders
+    expected = []
+    for number, text in enumerate(asked.texts):
+        with torch.no_grad():
+            captured = model.capture(torch.tensor([text.token_ids]))
+        for position in range(1, len(text)):
+            for layer in transcoders.layers:
+                written = captured.mlp_out[layer][0, position].double()
+                error = written - transcoders.reconstruct(layer, captured.mlp_in[layer][0, position]).double()
+                expected.append((number, position, layer, float(error.norm() ** 2 / written.norm() ** 2)))
+    assert [(row["text"], row["position"], row["layer"]) for row in found] == [row[:3] for row in expected]
+    assert [row["unexplained_share"] for row in found] == pytest.approx([row[3] for row in expected], rel=1e-3, abs=1e-6)
+    worst = max(found, key=lambda row: row["unexplained_share"])
+    assert f"(layer {worst['layer']} at {worst['token']!r})" in asked.sentences()[-1]
