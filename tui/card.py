@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tui.data import Asker, Read, Where
+from tui.data import Asker, Measure, Read, Where
 
 Rows = list[dict[str, Any]]
 CONTEXTS = 24
@@ -151,11 +151,14 @@ def read_tokens(ask: Asker, run: Where, source: str, items: Sequence[int]) -> di
 def read_edges(ask: Asker, card: Card, run_id: str) -> None:
     """Read the strongest edges out and in, of every kind, and the names of ends that are no features."""
     run = Where("run_id", "=", run_id)
-    for kind in ("star_total", "star_direct", "virtual_weight", "attribution", "causal"):
-        of_kind = Where("kind", "=", kind)
-        for title, end, into in (("outgoing edges", "source", card.outgoing), ("incoming edges", "target", card.incoming)):
-            where: tuple[Where, ...] = (run, of_kind, Where(f"{end}_layer", "=", card.layer), Where(f"{end}_feature", "=", card.feature))
-            into += ask(Read(f"{title}: {kind}", "edge", EDGE_COLUMNS, where, ("-|weight", "graph", "source", "target"), EDGES))
+    for title, end, into in (("outgoing edges", "source", card.outgoing), ("incoming edges", "target", card.incoming)):
+        at_end = (run, Where(f"{end}_layer", "=", card.layer), Where(f"{end}_feature", "=", card.feature))
+        # Most features stand in no graph, and those that do have few kinds of edges: only these are asked for.
+        kinds = {row["kind"] for row in ask(Read(f"{title} by kind", "edge", ("kind",), at_end, measures=(Measure("count", "kind", "n"),)))}
+        for kind in ("star_total", "star_direct", "virtual_weight", "attribution", "causal"):
+            if kind in kinds:
+                where: tuple[Where, ...] = (*at_end, Where("kind", "=", kind))
+                into += ask(Read(f"{title}: {kind}", "edge", EDGE_COLUMNS, where, ("-|weight", "graph", "source", "target"), EDGES))
     ends = [(row["graph"], row["target"]) for row in card.outgoing if row["target_layer"] is None or row["target_feature"] is None]
     ends += [(row["graph"], row["source"]) for row in card.incoming if row["source_layer"] is None or row["source_feature"] is None]
     for graph in sorted({graph for graph, _ in ends}):

@@ -36,7 +36,7 @@ with active as (
         and ($layer is null or a.layer = $layer)
         and ($sinks or coalesce(t.role::varchar, 'other') <> 'sink')
 ),
-strongest as (
+strongest as materialized (
     select
         layer,
         feature,
@@ -49,6 +49,17 @@ strongest as (
     group by layer, feature
     order by activation desc, layer, feature
     limit $top
+),
+-- Row ids first: the lists of tokens are then read for these features alone.
+known as (
+    select *
+    from feature
+    where rowid in (
+        select f.rowid
+        from feature f
+        join strongest s on s.layer = f.layer and s.feature = f.feature
+        where f.run_id = $run and $compare and ($layer is null or f.layer = $layer)
+    )
 )
 select
     s.layer,
@@ -63,10 +74,5 @@ select
     s.activation::double / f.max_activation as relative,
     f.promoted_tokens
 from strongest s
-left join feature f
-    on $compare
-    and f.run_id = $run
-    and ($layer is null or f.layer = $layer)
-    and f.layer = s.layer
-    and f.feature = s.feature
+left join known f on f.layer = s.layer and f.feature = s.feature
 order by s.activation desc, s.layer, s.feature;

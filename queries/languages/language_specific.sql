@@ -30,28 +30,44 @@ with nu as (
         and languages = $language
         and q_value <= $q
         and value > 0
+),
+strongest as materialized (
+    select nu.*, d.value as d
+    from nu
+    left join feature_score d
+        on d.run_id = $run
+        and d.score = 'monolinguality_d'
+        and d.parameter_set = 'default'
+        and d.languages = $language
+        and d.layer = nu.layer
+        and d.feature = nu.feature
+    order by d.value desc nulls last, nu.layer, nu.feature
+    limit $top
+),
+-- Row ids first: the lists of tokens are then read for these features alone.
+known as (
+    select *
+    from feature
+    where rowid in (
+        select f.rowid
+        from feature f
+        join strongest s on s.layer = f.layer and s.feature = f.feature
+        where f.run_id = $run
+    )
 )
 select
     nu.layer,
     nu.feature,
     'L' || nu.layer || '_F' || nu.feature as name,
     nu.value as nu,
-    d.value as d,
+    nu.d,
     nu.null_mean,
     nu.p_value,
     nu.q_value,
     l.n_active / l.n_tokens as rate,
     f.promoted_tokens
-from nu
-left join feature_score d
-    on d.run_id = $run
-    and d.score = 'monolinguality_d'
-    and d.parameter_set = 'default'
-    and d.languages = $language
-    and d.layer = nu.layer
-    and d.feature = nu.feature
+from strongest nu
 left join feature_language l
     on l.run_id = $run and l.language = $language and l.layer = nu.layer and l.feature = nu.feature
-left join feature f on f.run_id = $run and f.layer = nu.layer and f.feature = nu.feature
-order by d desc nulls last, nu.layer, nu.feature
-limit $top;
+left join known f on f.layer = nu.layer and f.feature = nu.feature
+order by nu.d desc nulls last, nu.layer, nu.feature;
