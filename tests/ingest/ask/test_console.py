@@ -28,7 +28,9 @@ def terminal(session: Session) -> Terminal:
 
 
 def test_a_line_that_is_no_command_is_a_text(terminal: Terminal) -> None:
-    terminal.type("Le contraire de « chaud » est", "layers 2-3", "top 1", "filter lape<0.6", "text", "against The opposite of hot is")
+    terminal.type(
+        "top 0", "Le contraire de « chaud » est", "layers 2-3", "top 1", "filter lape<0.6", "text", "against The opposite of hot is"
+    )
     first, narrower, beside = terminal.tables
     assert set(narrower["name"].to_pylist()) < set(first["name"].to_pylist())
     assert {name[:2] for name in narrower["name"].to_pylist()} <= {"L2", "L3"}

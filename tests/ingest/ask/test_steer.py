@@ -15,10 +15,11 @@ from atlas.publish import publish
 from ingest.ask import Session
 from ingest.ask.change import parse_change, parse_changes
 from ingest.ask.generation import Continuation, Sampling, generate
-from ingest.ask.steering import Where
+from ingest.ask.steering import SteeringEdit, Where
 from ingest.model import from_module
+from ingest.transcoder import TranscoderSet
 from tests.ingest.ask import plain
-from tests.ingest.families import FAMILIES, TOKENS, random_hf
+from tests.ingest.families import FAMILIES, TOKENS, random_hf, random_weights
 
 PROMPT = "Le contraire de « chaud » est"
 A, B, C, D = (2, 336), (2, 45), (3, 139), (4, 207)
@@ -214,3 +215,23 @@ def test_writing_with_cached_keys_and_values_equals_writing_without(family: str)
         assert token == int(logits.argmax())
         assert logprob == pytest.approx(float(torch.log_softmax(logits, dim=0)[token]), abs=1e-9)
         ids.append(token)
+
+
+def test_a_cross_layer_feature_writes_to_all_its_targets() -> None:
+    """Against an edit that is written out by hand: the change of one activation times each target's decoder row."""
+    weights, config = random_weights("cross_layer")
+    transcoders = TranscoderSet.from_weights(weights, config=config, dtype="float64")
+    model = from_module(random_hf("llama"))
+    transcoders.bind(model)
+    change = parse_change("L0_F3=+2")
+    edit = SteeringEdit(transcoders, [change], Where("decision"), len(TOKENS)).begin(0)
+    ids, last = torch.tensor([list(TOKENS)]), len(TOKENS) - 1
+
+    def by_hand(layer: int, _mlp_in: torch.Tensor, mlp_out: torch.Tensor) -> torch.Tensor:
+        out = mlp_out.clone()
+        out[0, last] += 2.0 * transcoders.decoder(0, layer)[3]
+        return out
+
+    found, expected, clean = (model.capture(ids, edit=given) for given in (edit, by_hand, None))
+    assert torch.allclose(found.final, expected.final, atol=1e-12)
+    assert not torch.allclose(found.final[0, last], clean.final[0, last], atol=1e-3)
