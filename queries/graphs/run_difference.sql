@@ -29,15 +29,13 @@ with other as (
     order by kind, coalesce(finished_at, started_at) desc nulls last, run_id
     limit 1
 ),
+-- An end is one number: layer and feature, or minus the kind of a node that is no feature. Names are made for what is shown.
 ends as (
     select
         run_id = $run as here,
         kind,
-        source_layer,
-        source_feature,
-        if(target_feature is null, null, target_layer) as target_layer,
-        if(target_layer is null, null, target_feature) as target_feature,
-        if(target_layer is null or target_feature is null, target_kind, null) as target_kind,
+        source_layer::bigint * 4294967296 + source_feature as source_end,
+        coalesce(target_layer::bigint * 4294967296 + target_feature, -1 - enum_code(target_kind)) as target_end,
         weight
     from edge
     where accepted
@@ -46,53 +44,35 @@ ends as (
         and ($kind is null or kind::varchar = $kind)
 ),
 strongest as materialized (
-    select
-        here,
-        kind,
-        source_layer,
-        source_feature,
-        target_layer,
-        target_feature,
-        target_kind,
-        if(max(weight) >= -min(weight), max(weight), min(weight)) as weight
+    select here, kind, source_end, target_end, if(max(weight) >= -min(weight), max(weight), min(weight)) as weight
     from ends
-    group by here, kind, source_layer, source_feature, target_layer, target_feature, target_kind
-),
-this as (
-    select * from strongest where here
-),
-that as (
-    select * from strongest where not here
+    group by here, kind, source_end, target_end
 ),
 joined as (
     select
         coalesce(a.kind, b.kind) as kind,
-        coalesce(a.source_layer, b.source_layer) as source_layer,
-        coalesce(a.source_feature, b.source_feature) as source_feature,
-        coalesce(a.target_layer, b.target_layer) as target_layer,
-        coalesce(a.target_feature, b.target_feature) as target_feature,
-        coalesce(a.target_kind, b.target_kind) as target_kind,
+        coalesce(a.source_end, b.source_end) as source_end,
+        coalesce(a.target_end, b.target_end) as target_end,
         a.weight as weight_this,
         b.weight as weight_other
-    from this a
-    full join that b
-        on b.kind = a.kind
-        and b.source_layer is not distinct from a.source_layer
-        and b.source_feature = a.source_feature
-        and b.target_layer is not distinct from a.target_layer
-        and b.target_feature is not distinct from a.target_feature
-        and b.target_kind is not distinct from a.target_kind
+    from (select * from strongest where here) a
+    full join (select * from strongest where not here) b
+        on b.kind = a.kind and b.source_end = a.source_end and b.target_end = a.target_end
 ),
 picked as (
     select *, abs(coalesce(weight_this, 0) - coalesce(weight_other, 0)) as distance
     from joined
-    order by distance desc, kind, source_layer, source_feature, target_layer, target_feature, target_kind
+    order by distance desc, kind, source_end, target_end
     limit $top
 )
 select
     kind::varchar as kind,
-    'L' || source_layer || '_F' || source_feature as source_name,
-    coalesce('L' || target_layer || '_F' || target_feature, target_kind::varchar) as target_name,
+    'L' || source_end // 4294967296 || '_F' || source_end % 4294967296 as source_name,
+    if(
+        target_end >= 0,
+        'L' || target_end // 4294967296 || '_F' || target_end % 4294967296,
+        enum_range(null::node_kind)[-target_end]
+    ) as target_name,
     case when weight_other is null then 'this' when weight_this is null then 'other' else 'both' end as found_in,
     weight_this,
     weight_other,
