@@ -34,7 +34,7 @@ def _rows(reader: Reader, question: str, run: str, **parameters: Any) -> list[di
 
 
 def _line(name: str, cells: Mapping[str, str]) -> str:
-    return f"  {name:<26}" + "".join(f"{cells.get(run, '·'):<48}" for run in RUNS).rstrip()
+    return f"  {name:<26}" + "".join(f"{cells.get(run, '·'):<54}" for run in RUNS).rstrip()
 
 
 def _header(name: str = "") -> str:
