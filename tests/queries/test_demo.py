@@ -19,6 +19,7 @@ EMPTY = {
     "compare/features",
     "compare/relations",
     "features/several_behaviours",
+    "interventions/continuations",
     "labels/failures",
     "labels/intruders",
     "labels/methods",
