@@ -99,7 +99,9 @@ def _ablation(reader: Reader) -> Iterator[str]:
             elif row["control"] == "same_norm_direction":
                 found.setdefault(f"{row['language']}: random direction", {})[run] = f"{row['control_mean']:+.2f}"
     yield _header("margin, logits")
-    yield from (_line(name, found[name]) for name in sorted(found, key=lambda text: (text[:2], "random" in text, "direction" in text, text)))
+    yield from (
+        _line(name, found[name]) for name in sorted(found, key=lambda text: (text[:2], "random" in text, "direction" in text, text))
+    )
 
 
 _TRANSFER_NAMES = {

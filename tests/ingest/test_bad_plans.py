@@ -83,7 +83,9 @@ def test_an_answer_of_several_tokens_is_named(monkeypatch: pytest.MonkeyPatch, c
     assert "' opaque' is 7 tokens, not one" in said
 
 
-@pytest.mark.parametrize(("change", "message"), [("L1_F99999=0", "L1_F99999: layer 1 of embedded:bilingual has 512 features"), ("L9_F1=0", "layer 9")])
+@pytest.mark.parametrize(
+    ("change", "message"), [("L1_F99999=0", "L1_F99999: layer 1 of embedded:bilingual has 512 features"), ("L9_F1=0", "layer 9")]
+)
 def test_an_unknown_feature_or_layer_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str, message: str
 ) -> None:
