@@ -190,10 +190,13 @@ class Browser(App[None]):
 
     async def settle(self) -> None:
         """Wait until nothing is loading and what was asked for is drawn."""
-        quiet = 0
+        quiet = waited = 0
         while quiet < 3:
             await asyncio.sleep(0.01)
             busy = any(worker.is_running or worker.is_finished is False for worker in self.workers)
+            # A page that is shown next is asked for when it is drawn; one that cannot be loaded is not waited for.
+            if not busy and waited < 100 and any(table.source.count and table.row is None for table in self.front.tables()):
+                busy, waited = True, waited + 1
             quiet = 0 if busy else quiet + 1
 
     async def do_back(self) -> None:

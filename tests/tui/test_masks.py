@@ -121,7 +121,8 @@ def test_an_atlas_without_a_vocabulary_is_searched_all_the_same(session: Session
     older = replace(session.info, has_terms=False)
     for text in ("hot", 'promotes~"o"'):
         view = session.view(COLUMNS, filter=filters.parse(text))
-        ids = [list(open_features(session.data, info, view).wait().ids) for info in (session.info, older)]
+        sources = [open_features(session.data, info, view).wait() for info in (session.info, older)]
+        ids = [[row[0] for row in source.load(0, source.count).wait()] for source in sources]
         assert ids[0] == ids[1]
 
 
@@ -144,3 +145,20 @@ def test_codes_order_as_values_do() -> None:
         assert codes.max() < LAST
     whole = np.array([0, 1, 16_777_217, 16_777_216, 2**32, 2**40])
     assert list(np.argsort(code(whole, down=True), kind="stable")) == [4, 5, 2, 3, 1, 0]
+
+
+def test_many_ids_stand_in_a_file_and_few_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui.data import ids as module
+
+    monkeypatch.setattr(module, "KEPT", 100)
+    monkeypatch.setattr(module, "BLOCK", 64)
+    values = np.random.default_rng(0).permutation(1000)
+    for n in (0, 1, 100, 101, 1000):
+        ids = module.Ids()
+        for start in range(0, n, 37):
+            ids.append(values[start : min(n, start + 37)])
+        assert len(ids) == n
+        assert ids.stretch(0, n).tolist() == values[:n].tolist()
+        assert ids.stretch(n // 2, n + 50).tolist() == values[n // 2 : n].tolist()
+        assert [ids.find(int(value)) for value in values[:n:99]] == list(range(0, n, 99))
+        assert ids.find(5000) is None

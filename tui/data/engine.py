@@ -8,8 +8,10 @@ In: a folder; statements. Out: rows as plain tuples, vectors of row ids, Arrow t
 """
 
 import asyncio
+import contextlib
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -97,6 +99,7 @@ class Job(Generic[T]):
 
         self._cursor = cursor
         try:
+            self.meter.check()
             return self._work(cursor)
         except duckdb.OutOfMemoryException:
             if self._is_roomy:
@@ -104,17 +107,28 @@ class Job(Generic[T]):
         finally:
             self._cursor = None
             cursor.close()
+        self.meter.check()
         with self._data.roomy() as reader:
             self._is_roomy = True
             return self._on(reader.cursor())
 
     def cancel(self) -> None:
         """Stop it; whoever waits gets Cancelled."""
-        self.stopped.set()
-        self._future.cancel()
-        cursor = self._cursor
-        if cursor is not None:
-            cursor.interrupt()
+        if not self.stopped.is_set():
+            self.stopped.set()
+            if not self._future.cancel():
+                threading.Thread(target=self._interrupt, name="stop", daemon=True).start()
+
+    def _interrupt(self) -> None:
+        """Interrupt until it has ended: the engine forgets an interrupt that comes between two statements."""
+        import duckdb
+
+        while not self._future.done():
+            cursor = self._cursor
+            if cursor is not None:
+                with contextlib.suppress(duckdb.Error):  # closed since
+                    cursor.interrupt()
+            time.sleep(0.01)
 
     def done(self) -> bool:
         """Say whether it has ended, one way or another."""
@@ -150,7 +164,7 @@ def explain(error: Exception) -> AtlasError:
     return QueryError(text)
 
 
-SMALL: dict[str, str | int] = {"memory_limit": "64MB", "threads": 2, "temp_directory": "", "preserve_insertion_order": "false"}
+SMALL: dict[str, str | int] = {"memory_limit": "48MB", "threads": 2, "temp_directory": "", "preserve_insertion_order": "false"}
 """The engine's settings for browsing. What needs more memory is run again by an engine that may take it."""
 
 

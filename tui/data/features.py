@@ -282,9 +282,9 @@ class FeatureComposer:
             f"      select (source, item, window_start, window_end) from ({windows(self.run, place)}) w)))"
         )
 
-    def ids(self, id_type: str) -> Statement:
+    def ids(self) -> Statement:
         """Return the statement that gives the row ids of the view, in its order."""
-        return self._finish([f"f.rowid::{id_type} as row"])
+        return self._finish(["f.rowid as row"])
 
     def full(self) -> Statement:
         """Return the statement of the whole view with its shown columns, as people read and export it."""

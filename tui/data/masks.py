@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-CHUNK = 400_000
+CHUNK = 300_000
 """Features that are looked at together."""
 LABELS = 1_000_000
 """Labels that are looked at together."""

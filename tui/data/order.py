@@ -1,16 +1,17 @@
 """Features in the order of a column: one vector of row ids, sorted without a join and in little memory.
 
-In: a cursor, a view with one order column, a run whose rows stand in natural order, a mask or None. Out: row ids, 4 bytes each.
+In: a cursor, a view with one order column, a run whose rows stand in natural order, a mask or None. Out: row ids.
 
 1. The column is read some layers at a time and becomes a code of 32 bits that orders as its values do; rows without a value come last.
 2. Code and row id are packed into 64 bits, so that sorting them orders ties by row id; one array of 8 bytes a row is all there is.
-3. Row ids move to the front of that array, and the rest of it is given back.
+3. The row ids are written to a file (`ids.py`), and the array is given back.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from tui.data.engine import Meter, arrays
 from tui.data.features import BASE, SAME, FeatureComposer, FeatureView
+from tui.data.ids import Ids
 from tui.data.masks import Places, chunks, source_text
 from tui.data.runs import RunInfo
 
@@ -33,20 +34,15 @@ def can_order(info: RunInfo, view: FeatureView) -> bool:
     return len(names) == 1 and names[0] not in ("label", "suppresses") and (names[0] != "promotes" or info.has_terms)
 
 
-def selected_ids(info: RunInfo, mask: "Array") -> "Array":
+def selected_ids(info: RunInfo, mask: "Array") -> Ids:
     """Return the row ids of a mask in natural order."""
-    import numpy as np
-
-    ids = np.empty(int(np.count_nonzero(mask)), np.uint32)
-    end = 0
+    ids = Ids()
     for start in range(0, len(mask), BLOCK):
-        found = mask[start : start + BLOCK].nonzero()[0]
-        ids[end : end + len(found)] = found + (info.first + start)
-        end += len(found)
+        ids.append(mask[start : start + BLOCK].nonzero()[0] + (info.first + start))
     return ids
 
 
-def ordered_ids(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, mask: "Array | None", meter: Meter) -> "Array":
+def ordered_ids(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, mask: "Array | None", meter: Meter) -> Ids:
     """Return the row ids of a mask (None: all) in the order of the view's one order column."""
     import numpy as np
 
@@ -72,7 +68,10 @@ def ordered_ids(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: Ru
         end += len(rows)
     meter.check()
     packed.sort()
-    return _low_halves(packed)
+    ids = Ids()
+    for start in range(0, len(packed), BLOCK):
+        ids.append(packed[start : start + BLOCK] & np.uint64(0xFFFFFFFF))
+    return ids
 
 
 def _statement(view: FeatureView, info: RunInfo, column: str) -> tuple[str, dict[str, Any], bool]:
@@ -100,20 +99,3 @@ def code(keys: "Array", *, down: bool) -> "Array":
     else:
         codes = np.clip(keys.astype(np.int64), 0, LAST - 1).astype(np.uint32)
     return np.uint32(LAST - 1) - codes if down else codes
-
-
-def _low_halves(packed: "Array") -> "Array":
-    """Return the lower 32 bits of each number, in the same memory, and give the other half of it back."""
-    import sys
-
-    import numpy as np
-
-    n = len(packed)
-    halves = packed.view(np.uint32)
-    offset = 0 if sys.byteorder == "little" else 1
-    for start in range(0, n, BLOCK):
-        stop = min(n, start + BLOCK)
-        halves[start:stop] = halves[2 * start + offset : 2 * stop + offset : 2].copy()
-    del halves
-    packed.resize((n + 1) // 2, refcheck=False)
-    return packed.view(np.uint32)[:n]

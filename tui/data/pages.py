@@ -1,7 +1,7 @@
 """Rows by place: what a paged table asks for.
 
-In: a view. Out: a `Source` that knows its length and gives any stretch of rows. `MemorySource` holds its rows. `FeatureSource` holds one
-vector of row ids (4 bytes a row below 2^31 rows) or, in natural order, only a range, and looks rows up by id:
+In: a view. Out: a `Source` that knows its length and gives any stretch of rows. `MemorySource` holds its rows. `FeatureSource` holds row
+ids (`ids.py`) or, in natural order, only a range, and looks rows up by id:
 
 1. `open_features`: without filter and order the ids are a range, and nothing is read.
 2. Otherwise a mask (`masks.py`) and, where there is an order, a sorted vector (`order.py`) give the ids. A run whose rows do not stand in
@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from atlas.errors import QueryError
 from tui.data.compose import Names, Statement, used
 from tui.data.engine import Data, Job, Meter, Row, fetch, vector
 from tui.data.features import BASE, PER_LANGUAGE, SAME, FeatureComposer, FeatureView, feature_key
+from tui.data.ids import Ids
 from tui.data.masks import Masks
 from tui.data.order import can_order, ordered_ids, selected_ids
 from tui.data.runs import RunInfo
 
 if TYPE_CHECKING:
     import duckdb
-    import numpy as np
 
 
 class Source(Protocol):
@@ -62,7 +63,7 @@ class FeatureSource:
     data: Data
     view: FeatureView
     info: RunInfo
-    ids: "np.ndarray[Any, Any] | range"
+    ids: "Ids | range"
     statement: Statement
     """The whole view as people read it."""
     count: int = field(init=False)
@@ -76,15 +77,18 @@ class FeatureSource:
 
     def load(self, first: int, last: int) -> Job[list[Row]]:
         """Look up rows first..last-1: (row id, then the view's columns)."""
-        wanted = [int(row) for row in self.ids[first:last]]
-        return self.data.job(lambda cursor: feature_rows(cursor, self.view, self.info, wanted), "a page of features")
+
+        def work(cursor: "duckdb.DuckDBPyConnection") -> list[Row]:
+            wanted = self.ids[first:last] if isinstance(self.ids, range) else self.ids.stretch(first, last).tolist()
+            return feature_rows(cursor, self.view, self.info, wanted)
+
+        return self.data.job(work, "a page of features")
 
     def place(self, row: int) -> int | None:
         """Return where a row id stands in this view."""
         if isinstance(self.ids, range):
             return row - self.ids.start if row in self.ids else None
-        found = (self.ids == row).nonzero()[0]
-        return int(found[0]) if len(found) else None
+        return self.ids.find(row)
 
 
 def open_features(data: Data, info: RunInfo, view: FeatureView) -> Job[FeatureSource]:
@@ -96,15 +100,21 @@ def open_features(data: Data, info: RunInfo, view: FeatureView) -> Job[FeatureSo
     def work(cursor: "duckdb.DuckDBPyConnection") -> FeatureSource:
         if info.is_range and (natural or can_order(info, view)):
             return FeatureSource(data, view, info, _ids(cursor, view, info, meter, natural=natural), full)
-        id_type = "integer" if info.first + info.total < 2**31 else "bigint"
-        return FeatureSource(data, view, info, vector(cursor, FeatureComposer(view, info.languages, info.scores).ids(id_type)), full)
+        return FeatureSource(data, view, info, _joined(cursor, view, info), full)
 
     return data.job(work, "features", meter)
 
 
-def _ids(
-    cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, meter: Meter, *, natural: bool
-) -> "np.ndarray[Any, Any] | range":
+def _joined(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo) -> Ids:
+    """Return the row ids of a view by the one statement with all its joins."""
+    if info.first + info.total >= 2**32:
+        raise QueryError("more than four billion features cannot be browsed", hint="Ask questions about them, or export them.")
+    ids = Ids()
+    ids.append(vector(cursor, FeatureComposer(view, info.languages, info.scores).ids()))
+    return ids
+
+
+def _ids(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, meter: Meter, *, natural: bool) -> Ids | range:
     """Return the row ids of a view whose run stands in natural order."""
     masks = Masks(cursor, view, info, meter)
     meter.total = (masks.steps(view.filter) if view.filter else 0) + (0 if natural else len(masks.chunks))

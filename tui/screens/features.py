@@ -99,7 +99,7 @@ class FeaturesScreen(AtlasScreen):
         self._say(info)
 
     def _say(self, info: RunInfo) -> None:
-        count = len(self.source.ids) if self.source is not None else 0
+        count = self.source.count if self.source is not None else 0
         text = f"{count:,} of {info.total:,} features" if self.filter_text else f"{count:,} features"
         if self.filter_text:
             text += f" · {self.filter_text}"

@@ -32,11 +32,17 @@ CSS = """
 
 
 def styled(widget: Widget, parts: Iterable[Part], over: Style | None = None) -> list[Segment]:
-    """Return segments for parts; `over` is laid on top, as for the line under the cursor."""
-    segments = []
+    """Return segments for parts, one a stretch of equal style; `over` is laid on top, as for the line under the cursor."""
+    stretches: list[tuple[list[str], str]] = []
     for text, name in parts:
+        if stretches and stretches[-1][1] == name:
+            stretches[-1][0].append(text)
+        elif text:
+            stretches.append(([text], name))
+    segments = []
+    for texts, name in stretches:
         style = widget.get_component_rich_style(f"part--{name}", partial=True) if name else Style.null()
-        segments.append(Segment(text, style + over if over is not None else style))
+        segments.append(Segment("".join(texts), style + over if over is not None else style))
     return segments
 
 
