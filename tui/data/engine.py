@@ -69,6 +69,7 @@ class Job(Generic[T]):
         work: Callable[["duckdb.DuckDBPyConnection"], T],
         what: str,
         meter: Meter | None = None,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self.what = what
         self._is_roomy = False
@@ -77,7 +78,7 @@ class Job(Generic[T]):
         self._data = data
         self._work = work
         self._cursor: duckdb.DuckDBPyConnection | None = None
-        self._future: Future[T] = data.pool.submit(self._run)
+        self._future: Future[T] = (pool or data.pool).submit(self._run)
 
     def _run(self) -> T:
         import duckdb
@@ -174,6 +175,8 @@ class Data:
     def __init__(self, folder: Path, reader: "Reader") -> None:
         self.folder = folder
         self.pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="data")
+        self.paging = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
+        """Pages come one after another: several at once would not fit the memory for browsing, and would slow the keys down."""
         self._reader = reader
         self._opening = threading.Lock()
         self._jobs: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
@@ -225,6 +228,7 @@ class Data:
         for job in list(self._jobs):
             job.cancel()
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.paging.shutdown(wait=True, cancel_futures=True)
         self._reader.close()
 
     def cursor(self) -> "duckdb.DuckDBPyConnection":
@@ -249,6 +253,12 @@ class Data:
     def job(self, work: Callable[["duckdb.DuckDBPyConnection"], T], what: str = "", meter: Meter | None = None) -> Job[T]:
         """Run `work(cursor)` in a thread; `meter` says how far it is."""
         job = Job(self, work, what, meter)
+        self._jobs.add(job)
+        return job
+
+    def page(self, work: Callable[["duckdb.DuckDBPyConnection"], T]) -> Job[T]:
+        """Run `work(cursor)`, which reads a page, after the pages that were asked for before."""
+        job = Job(self, work, "a page of rows", pool=self.paging)
         self._jobs.add(job)
         return job
 

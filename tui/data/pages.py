@@ -82,7 +82,7 @@ class FeatureSource:
             wanted = self.ids[first:last] if isinstance(self.ids, range) else self.ids.stretch(first, last).tolist()
             return feature_rows(cursor, self.view, self.info, wanted)
 
-        return self.data.job(work, "a page of features")
+        return self.data.page(work)
 
     def place(self, row: int) -> int | None:
         """Return where a row id stands in this view."""

@@ -26,7 +26,7 @@ from textual.worker import Worker
 
 from atlas.errors import AtlasError
 from tui.columns import Column, draw
-from tui.data import Cancelled, Row
+from tui.data import Cancelled, Job, Row
 from tui.data.pages import MemorySource, Source
 from tui.text import fit
 from tui.widgets.styles import CLASSES, CSS, styled
@@ -118,6 +118,7 @@ class PagedTable(ScrollView, can_focus=True):
         self.message = ""
         self._pages: OrderedDict[int, list[Row]] = OrderedDict()
         self._asked: set[int] = set()
+        self._loading: dict[int, Job[list[Row]]] = {}
 
     _base: Style | None = None
 
@@ -129,6 +130,9 @@ class PagedTable(ScrollView, can_focus=True):
         self.message = message
         self._pages.clear()
         self._asked.clear()
+        for job in self._loading.values():
+            job.cancel()
+        self._loading.clear()
         self.column = min(self.column, max(0, len(self.columns) - 1))
         self.virtual_size = Size(self._width(), source.count + 1)
         self.place = max(0, min(place, source.count - 1))
@@ -189,7 +193,11 @@ class PagedTable(ScrollView, can_focus=True):
         try:
             if not self._is_wanted(number):
                 return
-            rows = await source.load(first, last).result()
+            for other, job in list(self._loading.items()):
+                if not self._is_wanted(other):
+                    job.cancel()
+            self._loading[number] = source.load(first, last)
+            rows = await self._loading[number].result()
         except Cancelled:
             return
         except AtlasError as error:
@@ -198,6 +206,7 @@ class PagedTable(ScrollView, can_focus=True):
         finally:
             if source is self.source:
                 self._asked.discard(number)
+                self._loading.pop(number, None)
         if source is self.source:
             self._keep(number, rows)
             self.refresh()
