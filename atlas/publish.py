@@ -174,6 +174,8 @@ def engine_errors(what: str) -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise StoreError(f"{what}: {first_line(error)}", hint="Publish with more memory, or on a disk with more space.") from error
     except duckdb.Error as error:
+        if "No space left" in str(error):  # a commit that cannot be written is no IOException
+            raise StoreError(f"{what}: {first_line(error)}", hint="Make space, then `atlas publish` again.") from error
         raise QueryError(f"{what}: {first_line(error)}", hint="The published atlas stays as it was.") from error
 
 
