@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -62,7 +63,9 @@ class Catalogue:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        # A killed writer leaves a journal that the next connection rolls back, which takes the right to write.
+        mode = "rw" if os.access(self.path, os.W_OK) else "ro"
+        connection = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS)
         try:
             connection.row_factory = sqlite3.Row
             yield connection
