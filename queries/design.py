@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 PSEUDO_LANGUAGE = "xx"
+ROLES = ("sink", "content", "operator", "quote", "template", "decision", "padding", "other")
+"""Roles in the order of schema.sql's enum."""
+SINK = ROLES.index("sink")
 
 
 def fetch(con: duckdb.DuckDBPyConnection, stem: str, **parameters: object) -> dict[str, NDArray[Any]]:
@@ -149,6 +152,46 @@ def language_shuffles(design: Design, draws: int, seed: int) -> Ints:
     return np.asarray(deal[:, design.cluster, languages], dtype=np.int64)
 
 
+Roles = NDArray[np.int8]
+
+
+def read_roles(con: duckdb.DuckDBPyConnection, run: str) -> Roles:
+    """Read (P, T): the role of every token by prompt ordinal and position, as its place in `ROLES`; -1 where there is no token."""
+    rows = fetch(con, "roles", run=run)
+    prompt, position = rows["prompt"].astype(np.int64), rows["position"].astype(np.int64)
+    roles = np.full((int(prompt.max(initial=-1)) + 1, int(position.max(initial=-1)) + 1), -1, dtype=np.int8)
+    roles[prompt, position] = rows["role"]
+    return roles
+
+
+@dataclass(frozen=True)
+class Fired:
+    """One layer's activations, sinks left out, sorted by feature, prompt, position; all arrays (R,)."""
+
+    feature: NDArray[np.int32]
+    prompt: NDArray[np.int32]
+    role: Roles
+    activation: NDArray[np.float32]
+
+
+def read_fired(con: duckdb.DuckDBPyConnection, run: str, layer: int, roles: Roles, features: Ints | None = None) -> Fired:
+    """Read one layer's activations, of all or of some features. They are stored in order: it is checked, and sorted only if need be."""
+    rows = fetch(con, "fired", run=run, layer=layer)
+    feature, prompt, position, activation = (rows[name] for name in ("feature", "prompt", "position", "activation"))
+    known = (prompt < roles.shape[0]) & (position < roles.shape[1])
+    role = np.full(len(feature), -1, dtype=np.int8)
+    role[known] = roles[prompt[known], position[known]]
+    kept = role != SINK
+    if features is not None:
+        kept &= np.isin(feature, features)
+    feature, prompt, position, role, activation = (values[kept] for values in (feature, prompt, position, role, activation))
+    step = np.diff(feature)
+    if not ((step > 0) | ((step == 0) & (np.diff(prompt) >= 0))).all():
+        order = np.lexsort((position, prompt, feature))
+        feature, prompt, role, activation = (values[order] for values in (feature, prompt, role, activation))
+    return Fired(feature, prompt, role, activation)
+
+
 @dataclass(frozen=True)
 class Presence:
     """One layer: how often and how strongly each feature fires on each prompt, sinks left out."""
@@ -162,20 +205,20 @@ class Presence:
     sum_activation: sparse.csr_matrix
 
 
-def read_presence(con: duckdb.DuckDBPyConnection, run: str, layer: int, design: Design) -> Presence:
-    """Read one layer's activations as prompts by feature."""
-    rows = fetch(con, "presence", run=run, layer=layer)
-    column = design.row(rows["prompt"].astype(np.int64))
-    known = column >= 0
-    feature, row = np.unique(rows["feature"][known].astype(np.int64), return_inverse=True)
+def presence(fired: Fired, design: Design) -> Presence:
+    """Return one layer's activations as prompts by feature."""
+    column = design.row(fired.prompt.astype(np.int64))
+    here = column >= 0
+    feature, row = np.unique(fired.feature[here].astype(np.int64), return_inverse=True)
+    column, role, activation = column[here], fired.role[here], fired.activation[here].astype(np.float64)
     shape = (len(feature), len(design.prompt))
 
-    def matrix(name: str) -> sparse.csr_matrix:
-        values = rows[name][known].astype(np.float64)
-        some = values != 0
-        return sparse.csr_matrix((values[some], (row[some], column[known][some])), shape=shape)
+    def matrix(values: Floats, some: NDArray[np.bool_] | slice) -> sparse.csr_matrix:
+        return sparse.csr_matrix((values[some], (row[some], column[some])), shape=shape)  # rows of one prompt are added up
 
-    return Presence(feature, matrix("n_active"), matrix("n_content"), matrix("n_decision"), matrix("sum_activation"))
+    one = np.ones(len(row))
+    content, decision = role == ROLES.index("content"), role == ROLES.index("decision")
+    return Presence(feature, matrix(one, slice(None)), matrix(one, content), matrix(one, decision), matrix(activation, slice(None)))
 
 
 def read_parameters(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], dict[str, str]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 CALIPER = 0.2
 """A control's change is as long as what it controls where it differs by at most this share (schema.sql, effect.n_in_caliper)."""
+CHUNK = 256
+"""Interventions summarised together: bounds memory at about CHUNK x draws of the bootstrap doubles."""
 MINIMUM_DISTINCT_SETS = stats.MINIMUM_DRAWS
 """Fewer distinct control sets than this give no p-value (schema.sql, effect.p_value)."""
 
@@ -52,9 +55,16 @@ class Outcomes:
     control: NDArray[np.str_]
     distinct_sets: Floats
 
-    def control_rows(self, row: int, kind: str) -> Ints:
-        """Return the rows of the controls of one kind."""
-        return np.flatnonzero((self.control_of == row) & (self.control == kind))
+    @cached_property
+    def controls(self) -> dict[int, list[tuple[str, Ints]]]:
+        """Return, by row of an intervention, each kind of control and its rows, in order."""
+        rows = np.flatnonzero(self.control_of >= 0)
+        order = rows[np.lexsort((rows, self.control[rows], self.control_of[rows]))]
+        new = (np.diff(self.control_of[order], prepend=-1) != 0) | (self.control[order] != np.roll(self.control[order], 1))
+        found: dict[int, list[tuple[str, Ints]]] = {}
+        for part in np.split(order, np.flatnonzero(new)[1:]) if len(order) else []:
+            found.setdefault(int(self.control_of[part[0]]), []).append((str(self.control[part[0]]), part))
+        return found
 
 
 def read_outcomes(con: duckdb.DuckDBPyConnection, run: str) -> Outcomes:
@@ -84,6 +94,22 @@ def read_outcomes(con: duckdb.DuckDBPyConnection, run: str) -> Outcomes:
     )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """An intervention beside its controls of one kind, on the prompts where both ran."""
+
+    row: int
+    kind: str
+    shared: NDArray[np.bool_]
+    """(P,) prompts on which the intervention and a control ran."""
+    n_left_out: int
+    draws: Floats
+    """Mean effect of each control."""
+    ratios: Floats
+    """Length of each control's change over the intervention's own; empty where one is not known."""
+    is_testable: bool
+
+
 def effect_rows(outcomes: Outcomes, summarised: Ints) -> Iterator[dict[str, Any]]:
     """Yield one row per intervention that is not summarised yet, language, split and kind of control."""
     design = outcomes.design
@@ -91,15 +117,30 @@ def effect_rows(outcomes: Outcomes, summarised: Ints) -> Iterator[dict[str, Any]
     for language in ("all", *design.languages):
         for split in ("all", *sorted(set(outcomes.split.tolist()))):
             here = ((language == "all") | (design.language == language)) & ((split == "all") | (outcomes.split == split))
-            effect = outcomes.effect[:, here]
-            present = ~np.isnan(effect)
-            ran = subjects[present[subjects].any(-1)]
-            if not len(ran):
-                continue
-            interval = stats.interval(np.nan_to_num(effect[ran]), design.cluster[here], present[ran])
-            for k, row in enumerate(ran):
-                head = {"intervention": int(outcomes.intervention[row]), "language": language, "split": split}
-                yield from (head | _columns(interval, k) | control for control in _controls(outcomes, int(row), here))
+            present = ~np.isnan(outcomes.effect[np.ix_(subjects, here)])
+            ran = subjects[present.any(-1)]
+            for start in range(0, len(ran), CHUNK):
+                yield from _summaries(outcomes, ran[start : start + CHUNK], here, {"language": language, "split": split})
+
+
+def _summaries(outcomes: Outcomes, rows: Ints, here: NDArray[np.bool_], head: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of some interventions on some prompts: their intervals, and those on the prompts of their controls, together."""
+    clusters = outcomes.design.cluster[here]
+    effect = outcomes.effect[np.ix_(rows, here)]
+    own = stats.interval(np.nan_to_num(effect), clusters, ~np.isnan(effect))
+    beside = [item for row in rows for item in _beside(outcomes, int(row), here)]
+    place = {int(row): k for k, row in enumerate(rows)}
+    by_row: dict[int, list[dict[str, Any]]] = {}
+    for start in range(0, len(beside), CHUNK):
+        some = beside[start : start + CHUNK]
+        values = np.nan_to_num(effect[[place[item.row] for item in some]])
+        shared = stats.interval(values, clusters, np.stack([item.shared for item in some]))
+        for k, item in enumerate(some):
+            by_row.setdefault(item.row, []).append(_control_columns(item, shared, k))
+    for k, row in enumerate(rows):
+        named = {"intervention": int(outcomes.intervention[row]), **head}
+        for control in by_row.get(int(row), [{"control": "none", "n_controls": 0}]):
+            yield named | _columns(own, k) | control
 
 
 def _columns(interval: stats.Interval, k: int) -> dict[str, Any]:
@@ -114,39 +155,45 @@ def _columns(interval: stats.Interval, k: int) -> dict[str, Any]:
     }
 
 
-def _controls(outcomes: Outcomes, row: int, here: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
-    """Yield the columns that speak of controls, a dict per kind; one for `none` where there are none."""
-    effect, norm, clusters = outcomes.effect[:, here], outcomes.norm[:, here], outcomes.design.cluster[here]
-    kinds = sorted(set(outcomes.control[outcomes.control_of == row].tolist()))
-    found = False
-    for kind in kinds:
-        controls = outcomes.control_rows(row, kind)
-        own = ~np.isnan(effect[row])
-        both = own & ~np.isnan(effect[controls])
-        controls, both = controls[both.any(-1)], both[both.any(-1)]
-        if not len(controls):
+def _beside(outcomes: Outcomes, row: int, here: NDArray[np.bool_]) -> Iterator[Beside]:
+    """Yield an intervention beside each kind of its controls that ran on some of its prompts."""
+    where = np.flatnonzero(here & ~np.isnan(outcomes.effect[row]))  # nothing else of a wide matrix is read
+    for kind, controls in outcomes.controls.get(row, []):
+        effect = outcomes.effect[np.ix_(controls, where)]
+        both = ~np.isnan(effect)
+        some = both.any(-1)
+        if not some.any():
             continue
-        found = True
-        shared = both.any(0)
-        draws = np.where(both, np.nan_to_num(effect[controls]), 0).sum(-1) / both.sum(-1)
-        low, high = stats.quantile_band(draws)
-        interval = stats.interval(np.nan_to_num(effect[row])[None], clusters, shared[None])
-        ratios = _length_ratios(norm[row], norm[controls], both)
-        testable = outcomes.distinct_sets[controls].max() >= MINIMUM_DISTINCT_SETS
-        yield {
-            **(_columns(interval, 0) if not shared[own].all() else {}),
-            "control": kind,
-            "control_mean": float(draws.mean()),
-            "control_low": float(low),
-            "control_high": float(high),
-            "n_controls": len(draws),
-            "length_ratio": float(ratios.mean()) if len(ratios) else None,
-            "n_in_caliper": int((np.abs(ratios - 1) <= CALIPER).sum()) if len(ratios) else None,
-            "n_left_out": int((own & ~shared).sum()),
-            "p_value": float(stats.empirical_p(float(interval.mean[0]), draws, alternative="two-sided")) if testable else None,
-        }
-    if not found:
-        yield {"control": "none", "n_controls": 0}
+        controls, both, effect = controls[some], both[some], effect[some]
+        shared = np.zeros(len(here), dtype=bool)
+        shared[where] = both.any(0)
+        yield Beside(
+            row=row,
+            kind=kind,
+            shared=shared[here],
+            n_left_out=int((~both.any(0)).sum()),
+            draws=np.where(both, np.nan_to_num(effect), 0).sum(-1) / both.sum(-1),
+            ratios=_length_ratios(outcomes.norm[row, where], outcomes.norm[np.ix_(controls, where)], both),
+            is_testable=bool(outcomes.distinct_sets[controls].max() >= MINIMUM_DISTINCT_SETS),
+        )
+
+
+def _control_columns(item: Beside, shared: stats.Interval, k: int) -> dict[str, Any]:
+    """Return the columns that speak of controls; `shared` has the intervention's own mean on the prompts where they ran at k."""
+    low, high = stats.quantile_band(item.draws)
+    mean = float(shared.mean[k])
+    return {
+        **(_columns(shared, k) if item.n_left_out else {}),
+        "control": item.kind,
+        "control_mean": float(item.draws.mean()),
+        "control_low": float(low),
+        "control_high": float(high),
+        "n_controls": len(item.draws),
+        "length_ratio": float(item.ratios.mean()) if len(item.ratios) else None,
+        "n_in_caliper": int((np.abs(item.ratios - 1) <= CALIPER).sum()) if len(item.ratios) else None,
+        "n_left_out": item.n_left_out,
+        "p_value": float(stats.empirical_p(mean, item.draws, alternative="two-sided")) if item.is_testable else None,
+    }
 
 
 def _length_ratios(own: Floats, controls: Floats, both: NDArray[np.bool_]) -> Floats:
@@ -182,14 +229,13 @@ def write_bridges(con: duckdb.DuckDBPyConnection) -> None:
         rows = np.searchsorted(outcomes.intervention, single["intervention"].astype(np.int64))
         if not len(rows):
             continue
-        scores = []
-        for a, b in combinations(outcomes.design.languages, 2):
-            for name in ("default", "per_prompt"):
-                clustered = parameters[name, "bridge"]["rows"] == "clusters"
-                scores.append(_bridge(outcomes, "bridge", name, (a, b), outcomes.effect[rows], clustered))
-            scores.append(_causal_bridge(con, run, outcomes, rows, (a, b)))
+        spoken = list(combinations(outcomes.design.languages, 2))
         layer, feature = single["layer"].astype(np.int64), single["feature"].astype(np.int64)
-        insert_scores(con, run, layer, feature, scores, parameters)
+        for name in ("default", "per_prompt"):
+            clustered = parameters[name, "bridge"]["rows"] == "clusters"
+            family = [_bridge(outcomes, "bridge", name, both, outcomes.effect[rows], clustered) for both in spoken]
+            insert_scores(con, run, layer, feature, family, parameters)
+        insert_scores(con, run, layer, feature, [_causal_bridge(con, run, outcomes, rows, both) for both in spoken], parameters)
 
 
 def _causal_bridge(con: duckdb.DuckDBPyConnection, run: str, outcomes: Outcomes, rows: Ints, languages: tuple[str, str]) -> Score:
@@ -213,7 +259,7 @@ def _matched(outcomes: Outcomes, rows: Ints) -> Floats:
     """Mean effect of the matched random controls on each prompt, NaN where there are none."""
     result = np.full((len(rows), outcomes.effect.shape[1]), np.nan)
     for k, row in enumerate(rows):
-        effect = outcomes.effect[outcomes.control_rows(int(row), "matched_random")]
+        effect = outcomes.effect[dict(outcomes.controls.get(int(row), [])).get("matched_random", np.zeros(0, dtype=np.int64))]
         known = ~np.isnan(effect)
         count = known.sum(0)
         result[k] = np.where(count > 0, np.where(known, effect, 0).sum(0) / np.maximum(count, 1), np.nan)

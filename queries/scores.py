@@ -3,9 +3,11 @@
 In: feature_language, activation, prompts and the named parameter sets. Out: one row per feature, score, parameter set and languages.
 
 1. Counts of a run become arrays (F, L); every score but the translation lift follows from them alone.
-2. Where the run has raw activations, chance is computed too: languages dealt anew per cluster for LAPE and monolinguality, concepts
-   dealt anew within template and length for the translation lift, two one-sided cluster t tests for equal rates.
-3. Benjamini-Hochberg within (run, score, parameter set).
+2. Where the run has raw activations, chance is computed too, for the features that fire most: languages dealt anew per cluster for LAPE
+   and monolinguality, concepts dealt anew within template and length for the translation lift, two one-sided cluster t tests for equal
+   rates. These features are scored first, by themselves.
+3. One score after another is computed for all features, takes over what chance gives, and is written, so that millions of features
+   never hold more than one score. Benjamini-Hochberg within (run, score, parameter set).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +31,24 @@ from queries.design import (
     concept_shuffles,
     fetch,
     language_shuffles,
+    presence,
     read_design,
+    read_fired,
     read_pairs,
     read_parameters,
-    read_presence,
+    read_roles,
 )
 from queries.loader import read_sql
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 CHUNK = 2048
 """Features whose nulls are computed together: bounds memory at about CHUNK x draws x languages doubles."""
+BATCH = 250_000
+"""Rows handed to the database at once."""
+Numbers = NDArray[Any]
 Parameters = Mapping[tuple[str, str], Mapping[str, str]]
 
 
@@ -51,13 +59,18 @@ class Counts:
     layer: Ints
     feature: Ints
     languages: tuple[str, ...]
-    n_tokens: Floats
-    """(F, L), as all below."""
-    n_active: Floats
-    n_prompts: Floats
-    n_prompts_active: Floats
+    n_tokens: Numbers
+    """(F, L), as all below; counts are whole numbers."""
+    n_active: Numbers
+    n_prompts: Numbers
+    n_prompts_active: Numbers
     sum_activation: Floats
     sum_squares: Floats
+
+    def take(self, rows: Ints) -> Counts:
+        """Return some features' counts."""
+        numbers = (self.n_tokens, self.n_active, self.n_prompts, self.n_prompts_active, self.sum_activation, self.sum_squares)
+        return Counts(self.layer[rows], self.feature[rows], self.languages, *(values[rows] for values in numbers))
 
     @property
     def rate(self) -> Floats:
@@ -83,7 +96,7 @@ class Score:
     languages: str
     value: Floats
     flag: NDArray[np.bool_]
-    n: Floats
+    n: NDArray[Any]
     p_value: Floats = field(init=False)
     null_mean: Floats = field(init=False)
     null_high: Floats = field(init=False)
@@ -99,17 +112,20 @@ class Score:
 
 
 def read_counts(con: duckdb.DuckDBPyConnection, run: str, support: int) -> Counts:
-    """Read the counts of features that are active on at least `support` prompts."""
+    """Read the counts of features that are active on at least `support` prompts, a layer at a time."""
     languages = tuple(fetch(con, "languages", run=run)["language"].astype(str).tolist())
-    spoken = [fetch(con, "feature_counts", run=run, support=support, language=language) for language in languages]
-    empty = np.zeros(0, dtype=np.int64)
-
-    def column(name: str) -> Ints:
-        return spoken[0][name].astype(np.int64) if spoken else empty
-
-    names = ("n_tokens", "n_active", "n_prompts", "n_prompts_active", "sum_activation", "sum_squares")
-    tables = [np.stack([rows[name].astype(np.float64) for rows in spoken], axis=-1) if spoken else np.zeros((0, 0)) for name in names]
-    return Counts(column("layer"), column("feature"), languages, *tables)
+    types: dict[str, type] = {"n_tokens": np.int64, "n_active": np.int64, "n_prompts": np.int32, "n_prompts_active": np.int32}
+    types |= {"sum_activation": np.float64, "sum_squares": np.float64}
+    layers: list[Ints] = [np.zeros(0, dtype=np.int64)]
+    features: list[Ints] = [np.zeros(0, dtype=np.int64)]
+    parts: dict[str, list[Numbers]] = {name: [np.zeros((0, len(languages)), kind)] for name, kind in types.items()}
+    for layer in fetch(con, "counted_layers", run=run)["layer"].tolist():
+        spoken = [fetch(con, "feature_counts", run=run, layer=layer, support=support, language=language) for language in languages]
+        features.append(spoken[0]["feature"].astype(np.int64))
+        layers.append(np.full(len(features[-1]), layer, dtype=np.int64))
+        for name, kind in types.items():
+            parts[name].append(np.stack([rows[name].astype(kind) for rows in spoken], axis=-1))
+    return Counts(np.concatenate(layers), np.concatenate(features), languages, *(np.concatenate(parts.pop(name)) for name in types))
 
 
 def language_profile(counts: Counts, a: int, b: int, leaning: int, other: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -141,20 +157,19 @@ def pooled_sd(counts: Counts) -> Floats:
     return np.asarray(np.sqrt(np.maximum(within.sum(-1), 0) / np.maximum((counts.n_tokens - 1).sum(-1), 1)))
 
 
-def count_scores(counts: Counts, parameters: Parameters) -> Iterator[Score]:
-    """Yield every score that follows from counts."""
+def count_scores(counts: Counts, parameters: Parameters) -> Iterator[list[Score]]:
+    """Yield every score that follows from counts, of one name and parameter set together: one family of tests."""
     everything = "+".join(counts.languages)
     for (name, score), given in parameters.items():
         if score == "lape":
             value = entropy(counts.rate)
-            yield Score("lape", name, everything, value, np.exp(value) >= float(given["effective"]), counts.n_active.sum(-1))
+            yield [Score("lape", name, everything, value, np.exp(value) >= float(given["effective"]), counts.n_active.sum(-1))]
         elif score == "shared_k":
-            yield _shared_k(counts, name, everything, given)
+            yield [_shared_k(counts, name, everything, given)]
         elif score == "monolinguality":
             yield from _monolinguality(counts, name)
         elif score in ("language_profile", "bilingual_rate"):
-            for a, b in combinations(range(len(counts.languages)), 2):
-                yield _pair_score(counts, a, b, name, score, given)
+            yield [_pair_score(counts, a, b, name, score, given) for a, b in combinations(range(len(counts.languages)), 2)]
 
 
 def _shared_k(counts: Counts, name: str, languages: str, given: Mapping[str, str]) -> Score:
@@ -165,15 +180,14 @@ def _shared_k(counts: Counts, name: str, languages: str, given: Mapping[str, str
     return Score("shared_k", name, languages, k, (k == 2) & gated, counts.n_prompts.sum(-1))
 
 
-def _monolinguality(counts: Counts, name: str) -> Iterator[Score]:
+def _monolinguality(counts: Counts, name: str) -> Iterator[list[Score]]:
+    mean, none = counts.mean, np.broadcast_to(np.False_, counts.layer.shape)
+    values = [monolinguality(mean, index) for index in range(len(counts.languages))]
+    named = list(zip(counts.languages, values, counts.n_tokens.T, strict=True))
+    yield [Score("monolinguality", name, language, value, none, n) for language, value, n in named]
     sd = pooled_sd(counts)
-    for index, language in enumerate(counts.languages):
-        value = monolinguality(counts.mean, index)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            standard = np.where(sd > 0, value / sd, np.nan)
-        none = np.zeros(len(value), dtype=bool)
-        yield Score("monolinguality", name, language, value, none, counts.n_tokens[:, index])
-        yield Score("monolinguality_d", name, language, standard, none.copy(), counts.n_tokens[:, index])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        yield [Score("monolinguality_d", name, language, np.where(sd > 0, value / sd, np.nan), none, n) for language, value, n in named]
 
 
 def _pair_score(counts: Counts, a: int, b: int, name: str, score: str, given: Mapping[str, str]) -> Score:
@@ -190,7 +204,7 @@ def _pair_score(counts: Counts, a: int, b: int, name: str, score: str, given: Ma
     return result
 
 
-def _equal_rates(x: Floats, m: Floats, y: Floats, n: Floats, margin: float) -> Floats:
+def _equal_rates(x: Numbers, m: Numbers, y: Numbers, n: Numbers, margin: float) -> Floats:
     """Larger p of two one-sided z tests that the rates x/m and y/n differ by less than `margin`; used where no prompt can be paired."""
     p, q = (x + 0.5) / (m + 1), (y + 0.5) / (n + 1)
     error = np.sqrt(p * (1 - p) / np.maximum(m, 1) + q * (1 - q) / np.maximum(n, 1))
@@ -198,38 +212,38 @@ def _equal_rates(x: Floats, m: Floats, y: Floats, n: Floats, margin: float) -> F
     return np.asarray(np.maximum(special.ndtr((difference - margin) / error), special.ndtr(-(difference + margin) / error)))
 
 
-def add_nulls(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, scores: list[Score], parameters: Parameters) -> None:
-    """Fill p-values and nulls from raw activations, layer by layer; append the translation scores."""
+def null_scores(con: duckdb.DuckDBPyConnection, run: str, counts: Counts, parameters: Parameters) -> list[Score]:
+    """Score some features with p-values and nulls from raw activations, layer by layer; the translation scores come last."""
     design = read_design(con, run)
     general = parameters["default", "all"]
     draws, seed = int(general["draws"]), int(general["seed"])
-    layers = [int(layer) for layer in fetch(con, "layers", run=run)["layer"]]
-    tested = _most_active(counts, int(general["null_features"]), int(general["null_cells"]))
-    if not len(design.prompt) or not layers:
-        return
-    pairs = read_pairs(con, run, design)
+    layers = np.unique(counts.layer).tolist()
+    scores = [score for family in count_scores(counts, parameters) for score in family]
+    if not len(design.prompt) or not len(fetch(con, "layers", run=run)["layer"]):
+        return scores
+    pairs, roles = read_pairs(con, run, design), read_roles(con, run)
     deals = language_shuffles(design, draws, seed) if len(design.languages) > 1 else None
     shuffles = [concept_shuffles(design, pair, draws, seed) for pair in pairs]
     lifts = [_empty_lift(counts, pair) for pair in pairs]
     for layer in layers:
-        presence = read_presence(con, run, layer, design)
-        rows = tested[counts.layer[tested] == layer]
-        rows = rows[np.isin(counts.feature[rows], presence.feature)]
+        rows = np.flatnonzero(counts.layer == layer)
+        found = presence(read_fired(con, run, layer, roles, counts.feature[rows]), design)
+        rows = rows[np.isin(counts.feature[rows], found.feature)]
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
-            at = np.searchsorted(presence.feature, counts.feature[some])
+            at = np.searchsorted(found.feature, counts.feature[some])
             if deals is not None and design.languages == counts.languages:
-                _language_nulls(design, presence, at, some, deals, scores)
-            fired = np.asarray(presence.n_active[at].todense()) > 0  # (f, P)
+                _language_nulls(design, found, at, some, deals, scores)
+            fired = np.asarray(found.n_active[at].todense()) > 0  # (f, P)
             for pair, shuffle, lift in zip(pairs, shuffles, lifts, strict=True):
                 _tost(design, pair, fired, some, scores, parameters)
                 _translation(pair, shuffle, fired, some, lift, int(parameters["default", "translation_lift"]["active"]))
-    scores.extend(score for lift in lifts for score in lift)
+    return scores + [score for part in zip(*lifts, strict=True) for score in part]
 
 
 def _most_active(counts: Counts, limit: int, cells: int) -> Ints:
     """Return the rows of the features that get a null, in order: those active on most prompts, up to `cells` active prompts in all."""
-    active = counts.n_prompts_active.sum(-1)
+    active = counts.n_prompts_active.sum(-1, dtype=np.int64)
     order = np.argsort(-active, kind="stable")[:limit]
     return np.sort(order[np.cumsum(active[order]) <= cells])
 
@@ -310,35 +324,63 @@ def _translation(pair: Pairs, shuffle: Ints, fired: NDArray[np.bool_], rows: Int
     _fill(lift[1], rows[varied], phi_null[varied], below=False)
 
 
-def finish(scores: list[Score], parameters: Parameters) -> list[Floats]:
-    """Return q-values per score; set the flags that speak of a test."""
-    families: dict[tuple[str, str], list[Score]] = {}
-    for score in scores:
-        families.setdefault((score.name, score.parameter_set), []).append(score)
-    q_values: dict[int, Floats] = {}
-    for family in families.values():
-        q = stats.benjamini_hochberg(np.concatenate([score.p_value for score in family]))
-        for score, part in zip(family, np.split(q, np.cumsum([len(score.value) for score in family])[:-1]), strict=True):
-            q_values[id(score)] = part
-            given = parameters.get((score.parameter_set, score.name), {})
-            if score.name == "monolinguality":
-                score.flag = np.nan_to_num(part, nan=1.0) < float(given["alpha"])
-            elif score.name == "translation_lift":
-                # One concept among G cannot pass a test over thousands of features: the flag is the feature's own p and a large lift.
-                small = np.nan_to_num(score.p_value, nan=1.0) <= float(given["alpha"])
-                score.flag = small & (np.nan_to_num(score.value) >= float(given["lift"]))
-            elif score.name == "causal_bridge":
-                score.flag = score.flag & (np.nan_to_num(part, nan=1.0) <= CAUSAL_ALPHA)
-    return [q_values[id(score)] for score in scores]
+def families(counts: Counts, tested: Ints, judged: list[Score], parameters: Parameters) -> Iterator[list[Score]]:
+    """Yield the scores of all features, a family at a time; `judged` are those of the features at `tested`, with their nulls."""
+    for family in count_scores(counts, parameters):
+        for score in family:
+            _take_over(score, tested, next(one for one in judged if _key(one) == _key(score)))
+        yield family
+    for name in ("translation_lift", "translation_phi"):
+        family = []
+        for one in judged:
+            if one.name == name:
+                value, flag = np.full(len(counts.layer), np.nan), np.zeros(len(counts.layer), dtype=bool)
+                value[tested] = one.value
+                score = Score(name, one.parameter_set, one.languages, value, flag, np.broadcast_to(one.n[:1].max(initial=0), value.shape))
+                _take_over(score, tested, one)
+                family.append(score)
+        if family:
+            yield family
+
+
+def _key(score: Score) -> tuple[str, str, str]:
+    return score.name, score.parameter_set, score.languages
+
+
+def _take_over(score: Score, tested: Ints, judged: Score) -> None:
+    """Take the p-values and nulls of the tested features."""
+    for name in ("p_value", "null_mean", "null_high"):
+        found = getattr(judged, name)
+        if not np.isnan(found).all():
+            if not getattr(score, name).flags.writeable:
+                setattr(score, name, np.full(len(score.value), np.nan))
+            getattr(score, name)[tested] = found
+
+
+def finish(family: list[Score], parameters: Parameters) -> list[Floats]:
+    """Return q-values of the scores of one name and parameter set; set the flags that speak of a test."""
+    q_values = stats.benjamini_hochberg(np.concatenate([np.zeros(0), *(score.p_value for score in family)]))
+    parts = np.split(q_values, np.cumsum([len(score.value) for score in family])[:-1]) if family else []
+    for score, q_value in zip(family, parts, strict=True):
+        given = parameters.get((score.parameter_set, score.name), {})
+        if score.name == "monolinguality":
+            score.flag = np.nan_to_num(q_value, nan=1.0) < float(given["alpha"])
+        elif score.name == "translation_lift":
+            # One concept among G cannot pass a test over thousands of features: the flag is the feature's own p and a large lift.
+            small = np.nan_to_num(score.p_value, nan=1.0) <= float(given["alpha"])
+            score.flag = small & (np.nan_to_num(score.value) >= float(given["lift"]))
+        elif score.name == "causal_bridge":
+            score.flag = score.flag & (np.nan_to_num(q_value, nan=1.0) <= CAUSAL_ALPHA)
+    return parts
 
 
 def insert_scores(
-    con: duckdb.DuckDBPyConnection, run: str, layer: Ints, feature: Ints, scores: list[Score], parameters: Parameters
+    con: duckdb.DuckDBPyConnection, run: str, layer: Ints, feature: Ints, family: list[Score], parameters: Parameters
 ) -> None:
-    """Write scores to feature_score."""
+    """Write the scores of one name and parameter set to feature_score."""
     import pyarrow as pa
 
-    for score, q_value in zip(scores, finish(scores, parameters), strict=True):
+    for score, q_value in zip(family, finish(family, parameters), strict=True):
         numbers = {
             "value": score.value,
             "null_mean": score.null_mean,
@@ -346,21 +388,34 @@ def insert_scores(
             "p_value": score.p_value,
             "q_value": q_value,
         }
-        columns = {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in numbers.items()}
-        integers = {"layer": layer, "feature": feature, "n": score.n.astype(np.int64)}
-        con.register("scored", pa.table({**integers, "flag": score.flag, **columns}))
+        whole = {"layer": layer, "feature": feature, "n": score.n.astype(np.int64)}
+        kinds = {**dict.fromkeys(whole, pa.int64()), "flag": pa.bool_(), **dict.fromkeys(numbers, pa.float64())}
+        columns = {**whole, "flag": score.flag, **numbers}
+        con.register("scored", pa.RecordBatchReader.from_batches(pa.schema(list(kinds.items())), _batches(columns, kinds)))
         head = {"run": run, "score": score.name, "parameter_set": score.parameter_set, "languages": score.languages}
         con.execute(read_sql("build", "feature_score"), head)
         con.unregister("scored")
 
 
+def _batches(columns: Mapping[str, Numbers], kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+    """Yield columns a stretch at a time, so that their Arrow form never stands whole in memory; NaN becomes null."""
+    import pyarrow as pa
+
+    for start in range(0, len(columns["layer"]), BATCH):
+        parts = {name: values[start : start + BATCH] for name, values in columns.items()}
+        arrays = [pa.array(values, kinds[name], from_pandas=values.dtype.kind == "f") for name, values in parts.items()]
+        yield pa.RecordBatch.from_arrays(arrays, names=list(parts))
+
+
 def write_feature_scores(con: duckdb.DuckDBPyConnection) -> None:
     """Score the features of every run that has counts and no scores."""
     parameters = read_parameters(con)
+    general = parameters["default", "all"]
     for run in fetch(con, "scored_runs")["run_id"].astype(str).tolist():
-        counts = read_counts(con, run, int(parameters["default", "all"]["support"]))
+        counts = read_counts(con, run, int(general["support"]))
         if not len(counts.feature):
             continue
-        scores = list(count_scores(counts, parameters))
-        add_nulls(con, run, counts, scores, parameters)
-        insert_scores(con, run, counts.layer, counts.feature, scores, parameters)
+        tested = _most_active(counts, int(general["null_features"]), int(general["null_cells"]))
+        judged = null_scores(con, run, counts.take(tested), parameters)
+        for family in families(counts, tested, judged, parameters):
+            insert_scores(con, run, counts.layer, counts.feature, family, parameters)

@@ -7,12 +7,12 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 
 import queries
-from queries.design import Design, Pairs, concept_shuffles, language_shuffles, read_design, read_pairs
+from queries.design import ROLES, Design, Pairs, concept_shuffles, language_shuffles, read_design, read_pairs, read_roles
 from queries.effects import effect_rows, read_outcomes
-from queries.iou import comparisons, iou_matrix
+from queries.iou import Blocks, blocks, comparisons
 from queries.scores import entropy, language_profile, monolinguality, read_counts
 from tests.queries import synthetic
 
@@ -138,12 +138,40 @@ def test_formulas_on_small_numbers() -> None:
     assert np.isnan(entropy(np.array([0.0, 0.0])))
     assert monolinguality(np.array([[3.0, 1.0, 2.0]]), 0).tolist() == [1.5]
     present = np.array([[1, 1, 0], [0, 1, 0]])
-    from scipy import sparse
-
-    iou = iou_matrix(sparse.csr_matrix(present))
+    everything = Blocks((np.arange(3),), (np.arange(3),))
+    iou = everything.overlaps(sparse.csr_matrix(present)).reshape(3, 3)
     assert iou[0, 1] == 0.5
     assert iou[0, 0] == 1.0
     assert np.isnan(iou[2, 2])
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3])
+def test_overlaps_in_blocks_are_those_of_sets(density: float) -> None:
+    """Blocks of different shapes, a prompt in several, rare and frequent features."""
+    rng = np.random.default_rng(5)
+    present = rng.random((400, 30)) < density
+    present[:5] = True
+    rows = (np.array([0, 3, 7]), np.arange(10, 30), np.array([3, 4]))
+    columns = (np.array([1, 2]), np.arange(10, 30), np.array([29]))
+    made = Blocks(rows, columns)
+    found = made.overlaps(sparse.csr_matrix(present.astype(float)))
+    for block in range(3):
+        for a in rows[block]:
+            for b in columns[block]:
+                place = made.places(np.array([block]), np.array([a]), np.array([b]))[0]
+                both, either = (present[:, a] & present[:, b]).sum(), (present[:, a] | present[:, b]).sum()
+                assert found[place] == both / either
+
+
+def test_roles_are_those_of_the_schema(built: Connection) -> None:
+    (names,) = built.execute("select enum_range(null::token_role)").fetchone() or ()
+    assert tuple(names) == ROLES
+    roles = read_roles(built, synthetic.RUN)
+    rows = built.execute(
+        "select item, position, role::varchar from token where run_id = ? and source = 'prompt'", [synthetic.RUN]
+    ).fetchall()
+    assert rows
+    assert all(ROLES[roles[item, position]] == role for item, position, role in rows)
 
 
 def design(n_concepts: int, templates: int = 2, lengths: int = 1) -> tuple[Design, Pairs]:
@@ -190,7 +218,7 @@ def test_languages_are_dealt_by_cluster() -> None:
 
 def test_comparisons_leave_the_partner_out_of_other_concepts() -> None:
     made, pairs = design(6)
-    found = {item.baseline: item for item in comparisons(made, pairs)}
+    found = {item.baseline: item for item in comparisons(made, pairs, *blocks(made, pairs)[1:])}
     assert len(found["same_concept"].a) == 12
     assert len(found["antonym_partner"].a) == 12
     assert len(found["other_concept"].a) == 2 * 6 * 4
