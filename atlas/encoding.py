@@ -136,23 +136,51 @@ def _activation_groups(rows: pa.Table | Iterable[pa.RecordBatch]) -> Iterator[pa
 
 
 def _sorted_layer(rows: pa.Table) -> pa.Table:
-    """Sort one layer's rows by (feature, prompt, position); rows that are sorted already are passed on as they are."""
-    feature, prompt, position = (rows[name].to_numpy().astype(np.int64) for name in ACTIVATION_ORDER[1:])
+    """Sort one layer's rows by (feature, prompt, position); rows that are sorted already are passed on as they are.
+
+    The three columns make one 64-bit key, and where bits are left, the row's number is its low end: sorting whole keys in place is
+    three times as fast as sorting their order, and gives the sorted columns back without a gather.
+    """
+    feature, prompt, position = (rows[name].to_numpy() for name in ACTIVATION_ORDER[1:])
     if min(feature.min(), prompt.min(), position.min()) < 0:
         raise InputError("activation holds a negative feature, prompt or position")
-    prompt_bits, position_bits = int(prompt.max()).bit_length(), int(position.max()).bit_length()
-    if int(feature.max()).bit_length() + prompt_bits + position_bits > 63:
-        order = np.lexsort((position, prompt, feature))
-        return rows.take(pa.array(order))
-    key = (((feature << prompt_bits) | prompt) << position_bits) | position
-    steps = np.diff(key)
-    if (steps <= 0).any():
-        order = np.argsort(key)
-        steps = np.diff(key[order])
-        rows = rows.take(pa.array(order))
-    if (steps == 0).any():
-        raise InputError("activation holds two rows of the same layer, feature, prompt and position")
+    feature_bits, prompt_bits, position_bits = (int(column.max()).bit_length() for column in (feature, prompt, position))
+    row_bits = len(feature).bit_length()
+    if feature_bits + prompt_bits + position_bits + row_bits > 63:
+        return _sorted_wide_layer(rows, np.lexsort((position, prompt, feature)))
+    key = feature.astype(np.int64)
+    for column, bits in ((prompt, prompt_bits), (position, position_bits)):
+        key <<= bits
+        key |= column
+    if (key[1:] > key[:-1]).all():
+        return rows
+    key <<= row_bits
+    key |= np.arange(len(key))
+    key.sort()
+    order = key & ((1 << row_bits) - 1)
+    key >>= row_bits
+    _no_row_twice(key[1:] == key[:-1])
+    prompt = (key >> position_bits) & ((1 << prompt_bits) - 1)
+    columns = {
+        "layer": rows["layer"],  # one value
+        "feature": pa.array((key >> (prompt_bits + position_bits)).astype(np.int32)),
+        "prompt": pa.array(prompt.astype(np.int32)),
+        "position": pa.array((key & ((1 << position_bits) - 1)).astype(np.int16)),
+        "activation": pa.array(rows["activation"].to_numpy()[order]),
+    }
+    return pa.table([columns[name] for name in rows.column_names], schema=rows.schema)
+
+
+def _sorted_wide_layer(rows: pa.Table, order: np.ndarray) -> pa.Table:
+    rows = rows.take(pa.array(order))
+    columns = (rows[name].to_numpy() for name in ACTIVATION_ORDER[1:])
+    _no_row_twice(np.logical_and.reduce([column[1:] == column[:-1] for column in columns]))
     return rows
+
+
+def _no_row_twice(same_as_before: np.ndarray) -> None:
+    if same_as_before.any():
+        raise InputError("activation holds two rows of the same layer, feature, prompt and position")
 
 
 def writer_options(table: str) -> dict[str, Any]:

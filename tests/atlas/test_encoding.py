@@ -72,6 +72,12 @@ def test_sorting_does_not_depend_on_the_width_of_the_key(tmp_path: Path) -> None
     assert pq.read_table(tmp_path / "a.parquet")["activation"].to_pylist() == [3.0, 2.0, 1.0]
 
 
+def test_a_row_that_is_there_twice_is_seen_at_any_width_of_the_key() -> None:
+    row = {"layer": 0, "feature": 2**31 - 1, "prompt": 2**31 - 1, "position": 3, "activation": 1.0}
+    with pytest.raises(InputError, match="two rows of the same"):
+        list(encoded_groups("activation", pa.Table.from_pylist([row, {**row, "prompt": 0}, row])))
+
+
 def test_rows_are_brought_to_schema_sql() -> None:
     table = conform("prompt", prompt_rows(2).select(list(reversed(prompt_rows(2).column_names))))
     assert table.column_names[:2] == ["prompt", "behaviour"]
