@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,15 @@ from atlas.ids import canonical_json, sha256_file, sha256_text
 from atlas.schema import arrow_schema
 
 Tables = Mapping[str, pa.Table | Iterable[pa.RecordBatch]]
+
+LARGEST = 3.4e38
+"""A number beyond it has no place in a float32 column: it would become infinite."""
+LOWEST_INT, HIGHEST_INT = -(2**31), 2**31 - 1
+"""Integer columns of schema.sql."""
+HIGHEST_SMALL = 2**15 - 1
+"""Layers, positions and ranks."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""Escapes that can be half of a character."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +75,45 @@ class Record:
 
     def number(self, name: str) -> float:
         """Return a finite number; CSV texts are parsed."""
-        value = self.values.get(name)
+        return self._number(name, self.values.get(name), name)
+
+    def _number(self, name: str, value: Any, place: str) -> float:
         try:
             number = math.nan if value is None or isinstance(value, bool) else float(value)
+        except OverflowError:
+            number = math.inf
         except (TypeError, ValueError):
-            raise self.fail(name, "a number") from None
-        if not math.isfinite(number):
-            raise self.fail(name, "a finite number")
+            raise self.fail(name, f"a number{'' if place == name else f' as {place}'}") from None
+        if not math.isfinite(number) or abs(number) > LARGEST:
+            expected = "a finite number" if not math.isfinite(number) else f"a number up to {LARGEST}"
+            raise self.fail(name, f"{expected}{'' if place == name else f' as {place}'}")
         return number
 
-    def integer(self, name: str) -> int:
-        """Return a whole number; `48.0` counts as one."""
-        value = self.values.get(name)
-        if isinstance(value, str) and value.lstrip("-").isdigit():
-            return int(value)  # exact: ids beyond 2^53 exist
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        number = self.number(name)
-        if not number.is_integer():
-            raise self.fail(name, "a whole number")
-        return int(number)
+    def integer(self, name: str, low: int = LOWEST_INT, high: int = HIGHEST_INT) -> int:
+        """Return a whole number from `low` to `high`; `48.0` counts as one."""
+        return self._integer(name, self.values.get(name), name, low, high)
+
+    def _integer(self, name: str, value: Any, place: str, low: int, high: int) -> int:
+        if isinstance(value, str) and len(value) < 40 and re.fullmatch(r"-?[0-9]+", value):
+            whole = int(value)  # exact: ids beyond 2^53 exist
+        elif isinstance(value, int) and not isinstance(value, bool):
+            whole = value
+        else:
+            number = self._number(name, value, place)
+            if not number.is_integer():
+                raise self.fail(name, "a whole number")
+            whole = int(number)
+        if not low <= whole <= high:
+            raise self.fail(name, f"a whole number from {low} to {high}{'' if place == name else f' as {place}'}")
+        return whole
+
+    def layer(self, name: str) -> int:
+        """Return a layer."""
+        return self.integer(name, 0, HIGHEST_SMALL)
+
+    def feature(self, name: str) -> int:
+        """Return the index of a feature."""
+        return self.integer(name, 0)
 
     def boolean(self, name: str) -> bool:
         """Return true or false; CSV texts `True` and `False` are parsed."""
@@ -101,12 +130,45 @@ class Record:
             raise self.fail(name, "a list")
         return value
 
+    def numbers(self, name: str) -> Sequence[float]:
+        """Return a list of finite numbers."""
+        return [self._number(name, value, f"item {index}") for index, value in enumerate(self.list(name))]
+
+    def integers(self, name: str, low: int = LOWEST_INT, high: int = HIGHEST_INT) -> Sequence[int]:
+        """Return a list of whole numbers."""
+        return [self._integer(name, value, f"item {index}", low, high) for index, value in enumerate(self.list(name))]
+
+    def texts(self, name: str) -> Sequence[str]:
+        """Return a list of texts."""
+        values = self.list(name)
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                raise self.fail(name, f"a text as item {index}")
+        return values
+
     def child(self, name: str) -> Record:
         """Return a nested object."""
         value = self.values.get(name)
         if not isinstance(value, dict):
             raise self.fail(name, "an object")
         return Record(f"{self.where} {name}", value)
+
+    def optional_child(self, name: str) -> Record:
+        """Return a nested object, an empty one where the field is absent or null."""
+        return self.child(name) if self.values.get(name) is not None else Record(f"{self.where} {name}", {})
+
+    def optional_list(self, name: str) -> Sequence[Any]:
+        """Return a list field, an empty one where the field is absent or null."""
+        return self.list(name) if self.values.get(name) is not None else ()
+
+    def settings(self, values: Mapping[str, Any] | None = None) -> str:
+        """Return these values, by default the record's own, as the text of a settings column."""
+        try:
+            return canonical_json(self.values if values is None else values)
+        except InputError as error:
+            raise InputError(
+                f"{self.where}: expected settings that JSON can hold, got NaN or infinity among them ({error.message})"
+            ) from error
 
     def children(self, name: str) -> Iterator[Record]:
         """Yield the objects of a list field."""
@@ -145,18 +207,60 @@ def read_json_list(path: Path, name: str) -> list[Record]:
 
 
 def _parse(path: Path, name: str) -> Any:
+    if not path.is_file():
+        raise InputError(f"{name}: expected a JSON file, got {'a folder' if path.is_dir() else 'nothing'}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{name}:{error.lineno}: expected JSON, got {error.msg} at column {error.colno}") from error
+        return parse_json(path.read_bytes(), name)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+
+
+def parse_json(data: bytes, where: str, line: int | None = None) -> Any:
+    """Parse JSON; `line` is where the text stands in its file, None for a whole file. A byte-order mark is skipped.
+
+    Raises InputError, with `where` and the line, for anything that is not JSON in UTF-8 or that no text column can hold.
+    """
+    at, expected = (where, "JSON") if line is None else (f"{where}:{line}", "a JSON object")
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: expected UTF-8 text, got byte {error.start} that is not") from error
+        found = line or 1 + data.count(b"\n", 0, error.start)
+        raise InputError(
+            f"{where}:{found}: expected UTF-8 text, got the byte {data[error.start]:#04x}", hint="Convert it with iconv."
+        ) from error
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        found = line or error.lineno
+        raise InputError(f"{where}:{found}: expected {expected}, got {error.msg} at column {error.colno}") from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"{at}: expected texts of whole characters, got half of a surrogate pair (\\ud800 to \\udfff alone)") from error
+    except RecursionError as error:
+        raise InputError(f"{at}: expected {expected}, got one nested too deep to read") from error
+    except ValueError as error:  # a number of more than 4300 digits
+        raise InputError(f"{at}: expected {expected}, got {error}") from error
+    return value
+
+
+def json_lines(stream: Iterable[bytes], name: str) -> Iterator[Record]:
+    """Yield the objects of a JSON Lines stream; blank lines are skipped."""
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        value = parse_json(line, name, number)
+        if not isinstance(value, dict):
+            raise InputError(f"{name}:{number}: expected a JSON object, got {type(value).__name__}")
+        yield Record(f"{name}:{number}", value)
 
 
 def existing(path: Path) -> Path:
-    """Return the path if it is there; raise InputError if not."""
+    """Return the path if it is a file or folder that is there; raise InputError if not."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder", hint="Give the file or folder that the other tool wrote.")
+    if not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: expected a file or a folder, got a device or a pipe", hint="Write it to a file first: it is read twice.")
     return path
 
 

@@ -12,7 +12,7 @@ In: a file with metadata, qParams, nodes, links. Out: `ForeignGraph`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,13 @@ from typing import Any
 import pyarrow as pa
 
 from atlas.errors import InputError
-from atlas.ids import canonical_json
 from atlas.schema import arrow_schema
-from ingest.importers.common import Record, read_json, to_table
+from ingest.importers.common import HIGHEST_INT, HIGHEST_SMALL, Record, read_json, to_table
 from ingest.importers.graph_rows import ForeignGraph, cantor, node_label
 
 KINDS = {"cross layer transcoder": "feature", "mlp reconstruction error": "error", "embedding": "token", "logit": "logit"}
 """feature_type -> node kind. Per-layer transcoders are printed as cross layer ones, too."""
-NODE_ID = re.compile(r"^(E|\d+)_(\d+)_(\d+)(?:_error)?$")
+NODE_ID = re.compile(r"^(E|[0-9]{1,5})_([0-9]{1,10})_([0-9]{1,5})(?:_error)?$")
 """`_error` is how this project's own export tells an error node from a feature of layer 0."""
 OUTPUT = re.compile(r'^Output "(.*)" \(p=[\d.]+\)$', re.DOTALL)
 """How a logit is named; a text within may hold quotes."""
@@ -50,14 +49,15 @@ def read_graph_json(path: Path, ordinal: int) -> ForeignGraph:
     """Read one file as graph `ordinal`."""
     document = read_json(path, path.name)
     metadata = document.child("metadata")
-    tokens = [str(token) for token in metadata.list("prompt_tokens")]
+    tokens = metadata.texts("prompt_tokens")
+    if len(tokens) > HIGHEST_SMALL:
+        raise metadata.fail("prompt_tokens", f"at most {HIGHEST_SMALL} tokens")
     versioned = metadata.values.get("schema_version") is not None
     nodes = Nodes()
     for record in document.children("nodes"):
         _add_node(nodes, record, ordinal, versioned, tokens)
     edges, ambiguous = _edges(document, nodes, ordinal)
     notes = _notes(path.name, nodes, ambiguous)
-    info = metadata.values.get("info") or {}
     tables = {
         "graph": to_table("graph", [_graph_row(document, metadata, ordinal, len(nodes.rows), edges.num_rows, ambiguous)]),
         "node": to_table("node", nodes.rows),
@@ -70,32 +70,34 @@ def read_graph_json(path: Path, ordinal: int) -> ForeignGraph:
         tokens=tokens,
         token_ids=[nodes.token_ids.get(position) for position in range(len(tokens))],
         scan=metadata.optional_text("scan"),
-        transcoder_set=info.get("transcoder_set") if isinstance(info, dict) else None,
+        transcoder_set=metadata.optional_child("info").optional_text("transcoder_set"),
         tables=tables,
         notes=notes,
     )
 
 
-def _add_node(nodes: Nodes, record: Record, ordinal: int, versioned: bool, tokens: list[str]) -> None:
+def _add_node(nodes: Nodes, record: Record, ordinal: int, versioned: bool, tokens: Sequence[str]) -> None:
     identity, kind = record.text("node_id"), KINDS.get(record.text("feature_type"))
     if kind is None:
         raise record.fail("feature_type", f"one of {', '.join(KINDS)}")
     match = NODE_ID.match(identity)
     if match is None or (match.group(1) == "E") != (kind == "token"):
         raise record.fail("node_id", "layer_feature_position, or E_token_position for an embedding")
+    first, second = match.group(1), int(match.group(2))
+    layer = int(first) if kind == "feature" else second if kind == "error" else None
+    if second > HIGHEST_INT or (layer or 0) > HIGHEST_SMALL:
+        raise record.fail("node_id", f"a layer up to {HIGHEST_SMALL} and a feature or token up to {HIGHEST_INT}")
     position = record.integer("ctx_idx")
     if int(match.group(3)) != position or not 0 <= position < len(tokens):
         raise record.fail("ctx_idx", f"{match.group(3)}, as node_id says, within the {len(tokens)} prompt_tokens")
     if kind in nodes.by_id.get(identity, {}):
         raise record.fail("node_id", f"an id that no earlier {kind} node has")
-    second = int(match.group(2))
-    layer = int(match.group(1)) if kind == "feature" else second if kind == "error" else None
     feature = second if kind == "feature" else None
-    if kind == "feature" and versioned and record.has("feature") and record.integer("feature") != cantor(int(match.group(1)), second):
-        nodes.not_cantor += 1
+    if layer is not None and feature is not None and versioned and record.has("feature"):
+        nodes.not_cantor += record.integer("feature", -1, cantor(HIGHEST_SMALL, HIGHEST_INT)) != cantor(layer, feature)
     if kind == "token":
         nodes.token_ids[position] = second
-    said = OUTPUT.match(str(record.values.get("clerp") or ""))
+    said = OUTPUT.match(record.optional_text("clerp") or "")
     text = tokens[position] if kind == "token" else said.group(1) if said else f"[{second}]"
     row = {
         "graph": ordinal,
@@ -170,10 +172,9 @@ def _batches(pairs: dict[tuple[int, int], float], nodes: Nodes, ordinal: int, sc
 
 
 def _graph_row(document: Record, metadata: Record, ordinal: int, n_nodes: int, n_edges: int, ambiguous: dict[str, int]) -> dict[str, Any]:
-    pruning = metadata.values.get("pruning_settings") or {}
-    query = document.values.get("qParams") or {}
+    pruning = metadata.optional_child("pruning_settings")
     settings = {name: value for name, value in metadata.values.items() if name not in ("prompt_tokens", "prompt", "slug")}
-    settings |= {"pinned_ids": query.get("pinnedIds", []), "links_left_out": ambiguous}
+    settings |= {"pinned_ids": document.optional_child("qParams").optional_list("pinnedIds"), "links_left_out": ambiguous}
     return {
         "graph": ordinal,
         "kind": "attribution",
@@ -182,9 +183,9 @@ def _graph_row(document: Record, metadata: Record, ordinal: int, n_nodes: int, n
         "n_prompts": 1,
         "n_nodes": n_nodes,
         "n_edges": n_edges,
-        "node_threshold": pruning.get("node_threshold", metadata.values.get("node_threshold")),
-        "edge_threshold": pruning.get("edge_threshold"),
-        "parameters": canonical_json(settings),
+        "node_threshold": (pruning if pruning.has("node_threshold") else metadata).optional_number("node_threshold"),
+        "edge_threshold": pruning.optional_number("edge_threshold"),
+        "parameters": metadata.settings(settings),
     }
 
 
@@ -203,8 +204,7 @@ def _notes(name: str, nodes: Nodes, ambiguous: dict[str, int]) -> tuple[str, ...
 
 def _supernodes(document: Record, nodes: Nodes, ordinal: int) -> dict[str, pa.Table]:
     """Return the groups that a person made in the front end, `[name, node_id, …]` each; ids that are no node are refused."""
-    query = document.values.get("qParams") or {}
-    groups = query.get("supernodes") or []
+    groups = document.optional_child("qParams").optional_list("supernodes")
     rows: list[dict[str, Any]] = []
     seen: set[int] = set()
     for index, group in enumerate(groups):

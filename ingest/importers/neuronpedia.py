@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
+import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,17 @@ import pyarrow as pa
 from atlas.errors import InputError
 from atlas.ids import sha256_text
 from atlas.schema import arrow_schema
-from ingest.importers.common import ImportedRun, Record, existing, hash_files, make_plan, make_run_row, to_table
+from ingest.importers.common import (
+    HIGHEST_SMALL,
+    ImportedRun,
+    Record,
+    existing,
+    hash_files,
+    json_lines,
+    make_plan,
+    make_run_row,
+    to_table,
+)
 from ingest.importers.graph_rows import UNDETERMINED
 from ingest.importers.models import SCANS, TRANSCODERS, model_row, transcoder_rows
 
@@ -117,26 +127,20 @@ def _transcoder_set(model: str | None, source: str) -> str:
 def lines(root: Path, file: Path) -> Iterator[Record]:
     """Yield the objects of a JSON Lines file, gzipped or not by its first bytes."""
     name = file.relative_to(root).as_posix() if root.is_dir() else file.name
+    if not file.is_file():
+        raise InputError(f"{name}: expected a file, got a folder")
     with file.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
     number = 0
     try:
         with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield _record(f"{name}:{number}", line)
+            for record in json_lines(stream, name):
+                number = int(record.where.rpartition(":")[2])
+                yield record
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{name}:{number + 1}: expected more gzipped lines, got a file that is cut off or damaged: {error}") from error
-
-
-def _record(where: str, line: bytes) -> Record:
-    try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: expected a JSON object, got {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: expected a JSON object, got {type(value).__name__}")
-    return Record(where, value)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
 
 
 def _part(record: Record) -> str:
@@ -153,12 +157,9 @@ def _part(record: Record) -> str:
 def _place(record: Record) -> tuple[str, int, int]:
     """Return (source without layer, layer, feature) from `layer` = `20-transcoder-hp` and `index`."""
     layer, _, source = record.text("layer").partition("-")
-    if not layer.isdigit() or not source:
+    if not re.fullmatch(r"[0-9]{1,5}", layer) or int(layer) > HIGHEST_SMALL or not source:
         raise record.fail("layer", "a source such as 20-transcoder-hp")
-    feature = record.integer("index")
-    if not 0 <= feature < 2**31:
-        raise record.fail("index", "a feature from 0 to 2147483647")
-    return source, int(layer), feature
+    return source, int(layer), record.feature("index")
 
 
 def _survey_file(survey: Survey, root: Path, file: Path) -> None:
@@ -207,14 +208,12 @@ CHECKS: Mapping[str, Callable[[Survey, Record, int, int], None]] = {
 }
 
 
-def _values(record: Record) -> list[float]:
+def _values(record: Record) -> Sequence[float]:
     """Return the activations of a text, one a token."""
-    tokens, values = record.list("tokens"), record.list("values")
-    if not tokens or len(tokens) != len(values) or len(tokens) > 2**15 - 1:
-        raise record.fail("values", f"one number for each of the {len(tokens)} tokens")
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) for value in values):
-        raise record.fail("values", "finite numbers")
-    return [float(value) for value in values]
+    tokens, values = record.texts("tokens"), record.numbers("values")
+    if not tokens or len(tokens) != len(values) or len(tokens) > HIGHEST_SMALL:
+        raise record.fail("values", f"one number for each of the {len(tokens)} tokens, {HIGHEST_SMALL} at most")
+    return values
 
 
 def _created_at(record: Record) -> datetime:
@@ -274,10 +273,10 @@ def _feature_row(record: Record) -> Row:
     }
     for side, name in (("pos", "promoted"), ("neg", "suppressed")):
         if record.has(f"{side}_str"):
-            tokens, weights = record.list(f"{side}_str"), record.list(f"{side}_values")
+            tokens, weights = record.texts(f"{side}_str"), record.numbers(f"{side}_values")
             if len(tokens) != len(weights):
                 raise record.fail(f"{side}_values", f"one weight for each of the {len(tokens)} tokens of {side}_str")
-            row |= {f"{name}_tokens": [str(token) for token in tokens], f"{name}_weights": [float(weight) for weight in weights]}
+            row |= {f"{name}_tokens": tokens, f"{name}_weights": weights}
     return row
 
 
@@ -285,11 +284,11 @@ def _neighbour_rows(record: Record) -> list[Row]:
     if not record.has("topkCosSimIndices"):
         return []
     _, layer, feature = _place(record)
-    indices, values = record.list("topkCosSimIndices"), record.list("topkCosSimValues")
+    indices, values = record.integers("topkCosSimIndices", 0), record.numbers("topkCosSimValues")
     if len(indices) != len(values):
         raise record.fail("topkCosSimValues", f"one value for each of the {len(indices)} topkCosSimIndices")
     pairs = zip(indices, values, strict=True)
-    others = [(int(index), float(value)) for index, value in pairs if int(index) != feature]
+    others = [(index, value) for index, value in pairs if index != feature]
     return [
         {
             "layer": layer,
@@ -326,7 +325,7 @@ def _documents(records: Iterator[Record]) -> Iterator[tuple[Record, int, bytes, 
     """Yield (record, document, digest, new): equal texts are one document, whichever features show them."""
     numbers: dict[bytes, int] = {}
     for record in records:
-        digest = hashlib.sha256("\x1f".join(map(str, record.list("tokens"))).encode()).digest()[:16]
+        digest = hashlib.sha256("\x1f".join(record.texts("tokens")).encode()).digest()[:16]
         new = digest not in numbers
         number = numbers.setdefault(digest, len(numbers))
         yield record, number, digest, new
@@ -344,7 +343,7 @@ def _token_rows(records: Iterator[Record]) -> Iterator[Row]:
     for record, document, _, new in _documents(records):
         if new:
             for position, token in enumerate(record.list("tokens")):
-                yield {"source": "document", "item": document, "position": position, "token": str(token), "role": "other"}
+                yield {"source": "document", "item": document, "position": position, "token": token, "role": "other"}
 
 
 def _context_rows(records: Iterator[Record], ranks: npt.NDArray[np.int64]) -> Iterator[Row]:

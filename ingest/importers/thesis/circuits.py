@@ -13,7 +13,7 @@ from typing import Any
 from atlas.errors import InputError
 from atlas.ids import canonical_json
 from ingest.importers.common import Record, read_json
-from ingest.importers.thesis.files import FEATURE, Files, Rows
+from ingest.importers.thesis.files import Files, Rows, feature_in
 from ingest.importers.thesis.graphs import GraphRows
 
 MEASURES: tuple[tuple[str, str, str, str | None, str], ...] = (
@@ -44,7 +44,7 @@ def read_circuits(files: Files, graphs: GraphRows, *, n_clusters: int, first_int
         document = read_json(path, files.name(path))
         if not graphs.nodes:
             raise InputError(f"{document.where}: expected the attribution graph whose nodes it joins, got no graph file in the folder")
-        behaviour = str(document.child("metadata").values.get("behaviour", ""))
+        behaviour = document.child("metadata").optional_text("behaviour") or ""
         features = _features(document, graphs)
         weights = _add_members(rows, document.child("circuit"), circuit, features)
         _add_paths(rows, document, circuit, graphs, weights, n_paths)
@@ -57,17 +57,20 @@ def read_circuits(files: Files, graphs: GraphRows, *, n_clusters: int, first_int
 def _features(document: Record, graphs: GraphRows) -> list[tuple[int, int]]:
     features = []
     circuit = document.child("circuit")
-    for index, name in enumerate(circuit.list("feature_nodes")):
-        if name not in graphs.nodes:
-            raise InputError(f"{circuit.where} feature_nodes[{index}]: expected a node of the graph, got {name!r}")
-        if match := FEATURE.match(name):
-            features.append((int(match.group(1)), int(match.group(2))))
+    names = circuit.texts("feature_nodes")
+    for index, name in enumerate(names):
+        if name not in graphs.nodes or names.index(name) != index:
+            expected = "a node of the graph" if name not in graphs.nodes else "each node once"
+            raise InputError(f"{circuit.where} feature_nodes[{index}]: expected {expected}, got {name!r}")
+        if feature := feature_in(name):
+            features.append(feature)
+    if not features:
+        raise circuit.fail("feature_nodes", "a feature of the graph")
     return features
 
 
 def _end(name: str) -> tuple[int | None, int | None]:
-    match = FEATURE.match(name)
-    return (int(match.group(1)), int(match.group(2))) if match else (None, None)
+    return feature_in(name) or (None, None)
 
 
 def _add_members(rows: Rows, record: Record, circuit: int, features: list[tuple[int, int]]) -> dict[tuple[str, str], tuple[str, float]]:
@@ -110,11 +113,13 @@ def _add_paths(
 ) -> None:
     """Append the paths. A path with a causal step is of kind causal: its first and last steps are star edges all the same."""
     for record in document.children("paths"):
-        names = [str(name) for name in record.list("path")]
+        names = record.texts("path")
         steps = list(itertools.pairwise(names))
         unknown = next((step for step in steps if step not in weights), None)
-        if unknown is not None or len(steps) != record.integer("n_edges"):
-            raise record.fail("path", "nodes joined by edges of the circuit" if unknown else f"{record.integer('n_edges')} steps")
+        if unknown is not None or not steps or len(steps) != record.integer("n_edges"):
+            raise record.fail(
+                "path", "nodes joined by edges of the circuit" if unknown or not steps else f"{record.integer('n_edges')} steps"
+            )
         kind = "causal" if any(weights[step][0] == "causal" for step in steps) else "star_total"
         rank = n_paths[kind] = n_paths.get(kind, -1) + 1
         rows.setdefault("path", []).append(
@@ -145,13 +150,13 @@ def _add_circuit(rows: Rows, document: Record, circuit: int, name: str, behaviou
         "reference": "zero",
         "n_features": len(features),
         "n_edges": len(edges),
-        "parameters": canonical_json(document.child("metadata").values),
+        "parameters": document.child("metadata").settings(),
     }
     rows.setdefault("circuit", []).append(row)
 
 
 def _add_evaluations(rows: Rows, document: Record, circuit: int, name: str, behaviour: str) -> None:
-    split = str(document.child("metadata").values.get("split", "all"))
+    split = document.child("metadata").optional_text("split") or "all"
     for section, field, measured, error_mode, note in MEASURES:
         if section not in document.values:
             continue

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import InputError
-from ingest.importers.common import Record
+from ingest.importers.common import HIGHEST_INT, HIGHEST_SMALL, Record, json_lines
 
 Rows = dict[str, list[dict[str, Any]]]
 """Table of schema.sql -> rows without run_id."""
@@ -41,7 +40,7 @@ PATTERNS: dict[str, str] = {
 }
 """Tried in this order: the first pattern that fits names the file's part (`community_summary.json` is not an array summary)."""
 TRANSCODERS = "mwhanna/qwen3-4b-transcoders"
-FEATURE = re.compile(r"^L(\d+)_F(\d+)$")
+FEATURE = re.compile(r"^L([0-9]{1,9})_F([0-9]{1,12})$")
 
 
 @dataclass(frozen=True)
@@ -95,37 +94,48 @@ def find_files(root: Path) -> Files:
 
 
 def read_csv(path: Path, name: str, required: set[str]) -> Iterator[Record]:
-    """Yield the lines of a CSV file with a header; raise InputError naming a missing column or a short line."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = required - set(reader.fieldnames or ())
-        if missing:
-            raise InputError(f"{name}:1: expected column {min(missing)!r}, got {', '.join(reader.fieldnames or ()) or 'an empty file'}")
-        for values in reader:
-            where = f"{name}:{reader.line_num}"
-            if None in values or None in values.values():
-                raise InputError(f"{where}: expected {len(reader.fieldnames or ())} fields, got another number: the file may be cut off")
-            yield Record(where, values)
+    """Yield the lines of a CSV file with a header, with or without a byte-order mark.
+
+    Raises InputError naming a missing column, a short line, or bytes that are not UTF-8.
+    """
+    line = 1
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = list(reader.fieldnames or ())
+            if missing := required - set(columns):
+                raise InputError(f"{name}:1: expected column {min(missing)!r}, got {', '.join(columns) or 'an empty file'}")
+            if twice := [column for column in columns if columns.count(column) > 1]:
+                raise InputError(f"{name}:1: expected each column once, got {twice[0]!r} {columns.count(twice[0])} times")
+            for values in reader:
+                line = reader.line_num
+                where = f"{name}:{line}"
+                if None in values or None in values.values():
+                    raise InputError(f"{where}: expected {len(columns)} fields, got another number: the file may be cut off")
+                yield Record(where, values)
+    except UnicodeDecodeError as error:
+        bad = f"got the byte {error.object[error.start]:#04x}"
+        raise InputError(f"{name}: after line {line}: expected UTF-8 text, {bad}", hint="Convert it with iconv.") from error
+    except csv.Error as error:
+        raise InputError(f"{name}:{line + 1}: expected comma-separated values, got {error}") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
 
 
 def read_jsonl(path: Path, name: str) -> Iterator[Record]:
     """Yield the objects of a JSON Lines file."""
-    with path.open(encoding="utf-8") as stream:
-        for line, text in enumerate(stream, start=1):
-            try:
-                value = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{name}:{line}: expected a JSON object, got {error.msg} at column {error.colno}") from error
-            if not isinstance(value, dict):
-                raise InputError(f"{name}:{line}: expected a JSON object, got {type(value).__name__}")
-            yield Record(f"{name}:{line}", value)
+    try:
+        with path.open("rb") as stream:
+            yield from json_lines(stream, name)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
 
 
 def literal(record: Record, field: str, kind: type[Any]) -> Any:
     """Return a field that holds a Python literal of a given type."""
     try:
         value = ast.literal_eval(record.text(field))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise record.fail(field, f"a Python {kind.__name__}") from None
     if not isinstance(value, kind):
         raise record.fail(field, f"a Python {kind.__name__}")
@@ -134,7 +144,15 @@ def literal(record: Record, field: str, kind: type[Any]) -> Any:
 
 def feature_of(record: Record, field: str) -> tuple[int, int]:
     """Return (layer, feature) of a field that holds `L20_F1454`."""
-    match = FEATURE.match(record.text(field))
-    if match is None:
+    feature = feature_in(record.text(field))
+    if feature is None:
         raise record.fail(field, "a feature such as L20_F1454")
+    return feature
+
+
+def feature_in(text: str) -> tuple[int, int] | None:
+    """Return (layer, feature) of `L20_F1454`, None for anything else."""
+    match = FEATURE.match(text)
+    if match is None or int(match.group(1)) > HIGHEST_SMALL or int(match.group(2)) > HIGHEST_INT:
+        return None
     return int(match.group(1)), int(match.group(2))

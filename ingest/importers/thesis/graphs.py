@@ -74,37 +74,38 @@ def read_graphs(files: Files, prompts: Prompts, note: Note) -> GraphRows:
     if causal is not None:
         parameters["causal_edges"] = _add_causal_edges(out, read_json(causal, files.name(causal)))
     if path is not None:
-        out.rows.setdefault("graph", []).insert(0, _graph_row(out, prompts, parameters))
+        out.rows.setdefault("graph", []).insert(0, _graph_row(out, prompts, Record(f"{files.name(path)} metadata", parameters)))
     _add_labels_and_communities(out, files, prompts, note)
     return out
 
 
 def _parameters(document: Record) -> dict[str, Any]:
-    metadata = dict(document.values.get("metadata") or {})
-    union = dict((document.values.get("graph_attrs") or {}).get("union_params") or {})
-    union.pop("prompt_indices", None)
-    return {**metadata, **{f"union_{name}": value for name, value in union.items()}}
+    metadata = document.optional_child("metadata").values
+    union = document.optional_child("graph_attrs").optional_child("union_params").values
+    return {**metadata, **{f"union_{name}": value for name, value in union.items() if name != "prompt_indices"}}
 
 
 def _timestamp(document: Record) -> datetime:
-    text = (document.values.get("metadata") or {}).get("timestamp")
+    metadata = document.optional_child("metadata")
+    text = metadata.optional_text("timestamp")
     try:
         return UNDATED if text is None else datetime.fromisoformat(text).replace(tzinfo=None)
-    except (TypeError, ValueError):
-        raise InputError(f"{document.where} metadata: field 'timestamp': expected an ISO time, got {text!r}") from None
+    except ValueError:
+        raise metadata.fail("timestamp", "an ISO time") from None
 
 
-def _graph_row(out: GraphRows, prompts: Prompts, parameters: dict[str, Any]) -> dict[str, Any]:
+def _graph_row(out: GraphRows, prompts: Prompts, parameters: Record) -> dict[str, Any]:
     edges = out.rows.get("edge", [])
+    stated = next((name for name in ("n_prompts_used", "n_prompts") if parameters.has(name)), None)
     return {
         "graph": 0,
         "kind": "prompt_set",
-        "name": f"{prompts.behaviour} {parameters.get('graph_node_mode', 'decision')}",
+        "name": f"{prompts.behaviour} {parameters.optional_text('graph_node_mode') or 'decision'}",
         "behaviour": prompts.behaviour,
-        "n_prompts": int(parameters.get("n_prompts_used", parameters.get("n_prompts", len(prompts.records)))),
+        "n_prompts": len(prompts.records) if stated is None else parameters.integer(stated, 0),
         "n_nodes": len(out.nodes),
         "n_edges": len(edges),
-        "parameters": canonical_json(parameters),
+        "parameters": parameters.settings(),
     }
 
 
@@ -123,29 +124,30 @@ def _add_nodes(out: GraphRows, document: Record) -> None:
 
 def _feature_columns(record: Record) -> dict[str, Any]:
     """Columns of a feature node. Scores are activation x beta, so activations are scores / beta; a node of both roles has no role."""
-    layer, feature = record.integer("layer"), record.integer("feature_idx")
+    layer, feature = record.layer("layer"), record.feature("feature_idx")
     if record.text("id") != feature_name(layer, feature):
         raise record.fail("id", feature_name(layer, feature))
-    role = record.values.get("position_role", "decision")
+    role = record.text("position_role") if "position_role" in record.values else "decision"
     if role not in ("decision", "content", "both"):
         raise record.fail("position_role", "decision, content or both")
     columns: dict[str, Any] = {"layer": layer, "feature": feature, "role": None if role == "both" else role}
     if role == "content":
         n_prompts = record.integer("content_n_en_prompts") + record.integer("content_n_fr_prompts")
         return columns | {"n_prompts": n_prompts, "mean_activation": record.number("content_mean_abs_act")}
-    beta = record.number("beta")
-    activation = {
-        "mean_activation": record.number("mean_score_conditional") / beta,
-        "sd_activation": record.number("std_score") / abs(beta),
-    }
-    return columns | {"n_prompts": record.integer("n_prompts"), "frequency": record.number("frequency")} | (activation if beta else {})
+    columns |= {"n_prompts": record.integer("n_prompts"), "frequency": record.number("frequency")}
+    beta, score, spread = record.number("beta"), record.number("mean_score_conditional"), record.number("std_score")
+    if not beta:
+        return columns  # a feature without a slope has no score, whatever its activation was
+    activations = Record(record.where, {"mean_score_conditional / beta": score / beta, "std_score / |beta|": spread / abs(beta)})
+    mean, sd = (activations.number(name) for name in activations.values)
+    return columns | {"mean_activation": mean, "sd_activation": sd}
 
 
 def _add_edges(out: GraphRows, document: Record) -> None:
-    nodes = out.rows["node"]
+    nodes = out.rows.get("node", [])
     seen: set[tuple[str, int, int]] = set()
     for record in document.children("edges"):
-        edge_type = record.values.get("edge_type")
+        edge_type = record.optional_text("edge_type")
         if edge_type not in STAR_TYPES | VIRTUAL_TYPES:
             raise record.fail("edge_type", "nothing, star, virtual_weight, attribution_approx_v1, input_attribution or output_attribution")
         kind = "star_total" if edge_type in STAR_TYPES else "virtual_weight"
@@ -193,10 +195,14 @@ def _add_causal_edges(out: GraphRows, document: Record) -> dict[str, Any]:
     """Append the accepted causal edges; return the file's settings. Rejected candidates are not in the file."""
     if not out.nodes:
         raise InputError(f"{document.where}: expected the attribution graph whose nodes these edges join, got no graph file in the folder")
+    seen: set[tuple[int, int]] = set()
     for record in document.children("edges"):
         feature_of(record, "source")
         feature_of(record, "target")
         row = _edge(out, record, "causal", record.number("mean_delta"))
+        if (row["source"], row["target"]) in seen:
+            raise record.fail("target", f"one causal edge between {record.text('source')} and this node")
+        seen.add((row["source"], row["target"]))
         row |= {
             "sd": record.number("std_delta"),
             "n_prompts": record.integer("n_prompts"),
@@ -245,13 +251,18 @@ def _add_unpublished_graph(out: GraphRows, nodes: dict[Feature, int], prompts: P
 
 
 def _labels(path: Path, files: Files) -> list[Label]:
-    labels = []
+    labels: list[Label] = []
+    seen: set[Feature] = set()
     for record in read_csv(path, files.name(path), LABEL_FIELDS):
         if record.text("lang_profile") not in PROFILES:
             raise record.fail("lang_profile", f"one of {', '.join(PROFILES)}")
+        feature = feature_of(record, "node_id")
+        if feature in seen:
+            raise record.fail("node_id", "one line for each feature")
+        seen.add(feature)
         labels.append(
             Label(
-                feature_of(record, "node_id"),
+                feature,
                 {"en": record.integer("n_en_active"), "fr": record.integer("n_fr_active")},
                 {"en": record.number("en_freq"), "fr": record.number("fr_freq")},
                 record.number("lang_asym"),
@@ -289,10 +300,16 @@ def _communities(path: Path, files: Files) -> list[list[Feature]]:
     name = files.name(path)
     document = read_json_list(path, name)
     members: dict[int, list[Feature]] = {}
+    placed: set[Feature] = set()
     for record in document:
-        features = [feature_of(Record(f"{record.where} members[{i}]", {"id": text}), "id") for i, text in enumerate(record.list("members"))]
+        features = [
+            feature_of(Record(f"{record.where} members[{i}]", {"id": text}), "id") for i, text in enumerate(record.texts("members"))
+        ]
         if len(features) != record.integer("n_features"):
             raise record.fail("n_features", f"the number of members, {len(features)}")
+        if twice := placed.intersection(features) or {feature for feature in features if features.count(feature) > 1}:
+            raise record.fail("members", f"each feature in one community and once, which {feature_name(*min(twice))} is not")
+        placed.update(features)
         members[record.integer("community_id")] = features
     if sorted(members) != list(range(len(document))):
         raise InputError(f"{name}: field 'community_id': expected 0 to {len(document) - 1}, each once, got {sorted(members)}")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from atlas.ids import canonical_json, feature_name
-from ingest.importers.common import Record
+from ingest.importers.common import HIGHEST_INT, Record
 from ingest.importers.thesis.files import Files, Rows, literal, read_csv
 from ingest.importers.thesis.prompts import Prompts
 
@@ -82,10 +82,12 @@ def _add(
 
 def _key(record: Record) -> Key:
     indices = literal(record, "feature_indices", list)
-    if not indices or not all(isinstance(index, int) and index >= 0 for index in indices):
+    if not indices or not all(type(index) is int and 0 <= index <= HIGHEST_INT for index in indices):
         raise record.fail("feature_indices", "a list of feature indices")
+    if len(set(indices)) < len(indices):
+        raise record.fail("feature_indices", "each feature once")
     source = str(record.values.get("feature_source") or "")
-    return record.text("experiment_type"), record.integer("layer"), tuple(sorted(indices)), source
+    return record.text("experiment_type"), record.layer("layer"), tuple(sorted(indices)), source
 
 
 def _prompts_of(record: Record, rule: str, prompts: Prompts) -> tuple[int, int]:

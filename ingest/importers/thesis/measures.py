@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from atlas.errors import InputError
+from atlas.ids import feature_name
 from atlas.stats import benjamini_hochberg, intersection_union
-from ingest.importers.common import Record, read_json
+from ingest.importers.common import read_json
 from ingest.importers.thesis.files import Files, Rows, feature_of, read_csv
 from ingest.importers.thesis.prompts import Prompts
 
 Note = Callable[[str], None]
 LANGUAGES = ("en", "fr")
 IOU_FIELDS = {"n_en_features": "n_en", "n_fr_features": "n_fr", "n_intersection": "n_intersection", "n_union": "n_union"}
+IOU_ROUNDING = 5.1e-5
+"""The files round to four digits."""
 IOU_SAID = {"active": "on any prompt of the language, all concepts together", "value": "rounded to 4 digits"}
 BASELINE_FIELDS = {"prompt", "correct_answer", "incorrect_answer", "correct_log_prob", "incorrect_log_prob", "logprob_diff"}
 BASELINE_METRICS = (
@@ -34,8 +37,8 @@ BASELINE_METRICS = (
     "n_success",
 )
 GATE_MODEL, GATE_DTYPE = "Qwen/Qwen3-4B-Instruct-2507", "float32"
-GATE_LINE = re.compile(r"\[(PASS|FAIL)\] (\w+): (-?[\d.]+) \(threshold >= ([\d.]+)\)")
-GATE_LANGUAGE = re.compile(r"\s*([A-Z]{2}): sign_acc=([\d.]+)\s+mean_norm_diff=(-?[\d.]+)\s+n=(\d+)\s+n_pass=(\d+)")
+GATE_LINE = re.compile(r"\[(PASS|FAIL)\] (\w+): (-?\d+\.?\d*) \(threshold >= (\d+\.?\d*)\)")
+GATE_LANGUAGE = re.compile(r"\s*([A-Z]{2}): sign_acc=(\d+\.?\d*)\s+mean_norm_diff=(-?\d+\.?\d*)\s+n=(\d{1,9})\s+n_pass=(\d{1,9})")
 PARAMETERS = {
     ("language_asymmetry", "value"): "|share of English prompts - share of French prompts|",
     ("language_profile", "value"): "-1 leans to en, 0 balanced, 1 leans to fr, null insufficient",
@@ -75,13 +78,19 @@ def _add_iou(rows: Rows, path: Path, files: Files) -> None:
     if match is None:
         raise InputError(f"{files.name(path)}: expected iou_per_layer.csv, iou_per_layer_content.csv or iou_per_layer_decision.csv")
     positions = match.group(1)
+    layers: set[int] = set()
     for record in read_csv(path, files.name(path), {"layer", "iou", *IOU_FIELDS}):
-        common = {"layer": record.integer("layer"), "parameter_set": "thesis", "languages": "en+fr", "baseline": "same_concept"}
-        counts = {field: record.integer(field) for field in IOU_FIELDS}
+        layer = record.layer("layer")
+        if layer in layers:
+            raise record.fail("layer", "one line for each layer")
+        layers.add(layer)
+        common = {"layer": layer, "parameter_set": "thesis", "languages": "en+fr", "baseline": "same_concept"}
+        counts = {field: record.integer(field, 0) for field in IOU_FIELDS}
         if counts["n_union"] != counts["n_en_features"] + counts["n_fr_features"] - counts["n_intersection"]:
             raise record.fail("n_union", "n_en_features + n_fr_features - n_intersection")
-        if not 0 <= record.number("iou") <= 1:
-            raise record.fail("iou", "a share from 0 to 1")
+        expected = counts["n_intersection"] / counts["n_union"] if counts["n_union"] else 0.0
+        if abs(record.number("iou") - expected) > IOU_ROUNDING:
+            raise record.fail("iou", f"n_intersection / n_union = {expected:.4f}")
         rows["layer_score"].append(common | {"score": f"iou{positions}", "value": record.number("iou")})
         rows["layer_score"] += [
             common | {"score": f"{name}{positions}", "value": float(counts[field])} for field, name in IOU_FIELDS.items()
@@ -96,17 +105,21 @@ def _bridges(files: Files, prompts: Prompts, interventions: Rows, note: Note) ->
     """Return the bridge score of every feature that was ablated alone: its worse mean effect, sign in both languages, and a test."""
     effects = _effects_by_feature(prompts, interventions)
     if not effects:
+        for path in files.of("bridges"):
+            note(f"{files.name(path)}: no ablation of single features stands beside it to check it against; left out")
         return []
     means = {feature: [float(np.mean(values)) for values in by_language] for feature, by_language in effects.items()}
     p_values = intersection_union(np.array([[_one_sided_t(values) for values in by_language] for by_language in effects.values()]))
     q_values = benjamini_hochberg(p_values)
     published = _published_bridges(files, means)
+    if unknown := sorted(set(published) - set(means)):
+        note(f"bridge_features.csv: {len(unknown)} features (e.g. {feature_name(*unknown[0])}) were not ablated alone; left out")
     rows = []
     for (feature, mean), p_value, q_value in zip(means.items(), p_values, q_values, strict=True):
         flag = all(value < 0 for value in mean)
         is_bridge = published.get(feature, flag)
         if is_bridge != flag:
-            note(f"bridge_features.csv: L{feature[0]}_F{feature[1]} is_bridge is {is_bridge}, but its mean effects are {mean}")
+            note(f"bridge_features.csv: {feature_name(*feature)} is_bridge is {is_bridge}, but its mean effects are {mean}")
         row = {"layer": feature[0], "feature": feature[1], "score": "bridge", "parameter_set": "thesis", "languages": "en+fr"}
         rows.append(
             row | {"value": max(mean), "flag": flag, "p_value": float(p_value), "q_value": float(q_value), "n": len(prompts.records)}
@@ -140,9 +153,11 @@ def _published_bridges(files: Files, means: dict[tuple[int, int], list[float]]) 
     path = files.one("bridges")
     if path is None:
         return {}
-    published = {}
+    published: dict[tuple[int, int], bool] = {}
     for record in read_csv(path, files.name(path), {"feature_id", "mean_effect_en", "mean_effect_fr", "is_bridge"}):
         feature = feature_of(record, "feature_id")
+        if feature in published:
+            raise record.fail("feature_id", "one line for each feature")
         for language, mean in zip(LANGUAGES, means.get(feature, ()), strict=False):
             if abs(record.number(f"mean_effect_{language}") - mean) > 1e-6:
                 raise record.fail(f"mean_effect_{language}", f"{mean:.7g}, the mean of the ablation file")
@@ -171,8 +186,9 @@ def _add_baseline(rows: Rows, path: Path, files: Files, prompts: Prompts, note: 
 def _add_metrics(rows: Rows, path: Path, files: Files, prompts: Prompts) -> None:
     document = read_json(path, files.name(path))
     dtype = GATE_DTYPE if document.text("model") == GATE_MODEL else None
-    for behaviour, values in document.child("behaviours").values.items():
-        record = Record(f"{document.where} behaviours {behaviour}", values)
+    behaviours = document.child("behaviours")
+    for behaviour in behaviours.values:
+        record = behaviours.child(behaviour)
         common = {
             "subject": behaviour,
             "behaviour": behaviour,
@@ -192,7 +208,10 @@ def _add_metrics(rows: Rows, path: Path, files: Files, prompts: Prompts) -> None
 
 def _add_gate(rows: Rows, path: Path, files: Files, prompts: Prompts) -> None:
     """Append the lines of gate_check.txt: each check with its threshold (x), each language's accuracy."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{files.name(path)}: expected UTF-8 text, got the byte {error.object[error.start]:#04x}") from error
     common = {
         "subject": prompts.behaviour,
         "behaviour": prompts.behaviour,

@@ -118,8 +118,7 @@ def read_prompts(files: Files, note: Callable[[str], None]) -> Prompts:
     if not records:
         raise InputError(f"{files.name(path)}:1: expected prompts, got an empty file")
     for record in records:
-        for field in ("prompt", "correct_answer", "incorrect_answer"):
-            record.text(field)
+        _check(record)
     if any(not record.has("language") for record in records):
         note(f"{files.name(path)}: no field 'language'; prompts are taken to be English")
     languages = tuple(record.optional_text("language") or "en" for record in records)
@@ -131,6 +130,17 @@ def read_prompts(files: Files, note: Callable[[str], None]) -> Prompts:
         concepts=_concepts(records, languages),
         hashes=tuple(_hash(record, language) for record, language in zip(records, languages, strict=True)),
     )
+
+
+def _check(record: Record) -> None:
+    """Refuse a prompt whose fields are of another type than they are used as."""
+    for field in ("prompt", "correct_answer", "incorrect_answer"):
+        record.text(field)
+    for field in ("language", "word", "subject", "number"):
+        record.optional_text(field)
+    for field in ("concept_index", "template_idx"):
+        if field in record.values:
+            record.integer(field)
 
 
 def _behaviour(files: Files, stem: str) -> str:

@@ -115,6 +115,26 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         r"links\[1\]: .*expected a number, got 'big'",
     ),
     "the same link twice": (lambda d: d["links"].append(d["links"][1]), r"links\[4\]: field 'target': expected one link from E_2_0"),
+    "a feature beyond every dictionary": (
+        lambda d: d["nodes"][3].update(node_id="7_9999999999_1"),
+        r"nodes\[3\]: field 'node_id': expected a layer up to 32767 and a feature or token up to 2147483647",
+    ),
+    "a weight without end": (lambda d: d["links"][1].update(weight=10**400), r"links\[1\]: field 'weight': expected a finite number"),
+    "settings of another type": (lambda d: d.update(qParams=[1]), r"field 'qParams': expected an object, got \[1\]"),
+    "supernodes of another type": (lambda d: d["qParams"].update(supernodes=7), r"qParams: field 'supernodes': expected a list, got 7"),
+    "thresholds of another type": (
+        lambda d: d["metadata"].update(pruning_settings="none"),
+        r"metadata: field 'pruning_settings': expected an object",
+    ),
+    "a transcoder set without a name": (
+        lambda d: d["metadata"].update(info={"transcoder_set": ["a"]}),
+        r"metadata info: field 'transcoder_set': expected a text",
+    ),
+    "a token that is no text": (lambda d: d["metadata"].update(prompt_tokens=["<bos>", 7]), r"'prompt_tokens': expected a text as item 1"),
+    "not a number among settings": (
+        lambda d: d["metadata"].update(temperature=float("nan")),
+        r"a-graph\.json metadata: expected settings that JSON can hold, got NaN",
+    ),
     "a supernode of nothing": (lambda d: d["qParams"]["supernodes"].append(["x", "1_1_1"]), r"supernodes\[1\]: expected the node_id"),
 }
 

@@ -142,7 +142,7 @@ BAD: dict[str, tuple[str, Callable[[list[dict[str, Any]]], Any], str]] = {
     "a value that is no number": (
         "activations/batch-1.jsonl.gz",
         lambda records: records[0].update(values=["x", 1]),
-        r"batch-1\.jsonl\.gz:1: field 'values': expected finite numbers",
+        r"batch-1\.jsonl\.gz:1: field 'values': expected a number as item 0",
     ),
     "a source without a layer": (
         "explanations/batch-0.jsonl",
@@ -163,6 +163,31 @@ BAD: dict[str, tuple[str, Callable[[list[dict[str, Any]]], Any], str]] = {
         "explanations/batch-0.jsonl",
         lambda records: records[0].update(createdAt="yesterday"),
         r"batch-0\.jsonl:1: field 'createdAt': expected an ISO time",
+    ),
+    "a layer beyond every model": (
+        "features/batch-0.jsonl.gz",
+        lambda records: records[0].update(layer="99999-transcoder-hp"),
+        r"batch-0\.jsonl\.gz:1: field 'layer': expected a source such as",
+    ),
+    "a weight that is no number": (
+        "features/batch-0.jsonl.gz",
+        lambda records: records[1].update(pos_values=[1.0, None]),
+        r"batch-0\.jsonl\.gz:2: field 'pos_values': expected a finite number as item 1",
+    ),
+    "a neighbour beyond every dictionary": (
+        "features/batch-0.jsonl.gz",
+        lambda records: records[1].update(topkCosSimIndices=[1, 2**40]),
+        r"batch-0\.jsonl\.gz:2: field 'topkCosSimIndices': expected a whole number from 0 to 2147483647 as item 1",
+    ),
+    "a number that a float32 cannot hold": (
+        "features/batch-0.jsonl.gz",
+        lambda records: records[0].update(maxActApprox=10**400),
+        r"batch-0\.jsonl\.gz:1: field 'maxActApprox': expected a finite number",
+    ),
+    "half of a character": (
+        "explanations/batch-0.jsonl",
+        lambda records: records[1].update(description="\ud83d"),
+        r"batch-0\.jsonl:2: expected texts of whole characters",
     ),
     "something else": (
         "explanations/batch-0.jsonl",
@@ -185,6 +210,37 @@ def test_a_cut_gzip_file_names_the_line_it_ends_in(export: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"batch-0\.jsonl\.gz:\d+: expected more gzipped lines"):
         read("neuronpedia", export)
+
+
+GOOD = json.dumps(explanation())
+RAW: dict[str, tuple[bytes, str]] = {
+    "another encoding": (
+        GOOD.replace("opposites", "\u00e9t\u00e9").encode("latin-1"),
+        r"a\.jsonl:1: expected UTF-8 text, got the byte 0xe9",
+    ),
+    "brackets without end": (b"[" * 100_000, r"a\.jsonl:1: expected a JSON object, got one nested too deep"),
+    "a number without end": (b'{"a": ' + b"9" * 5000 + b"}", r"a\.jsonl:1: expected a JSON object, got Exceeds the limit"),
+    "a list": (b"[1, 2]", r"a\.jsonl:1: expected a JSON object, got list"),
+    "nothing": (b"\n \n", r"a\.jsonl:1: expected JSON Lines, got an empty file"),
+}
+
+
+@pytest.mark.parametrize("case", RAW)
+def test_a_file_of_something_else_is_answered_with_its_line(tmp_path: Path, case: str) -> None:
+    data, message = RAW[case]
+    (tmp_path / "a.jsonl").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read("neuronpedia", tmp_path)
+    (tmp_path / "a.jsonl").unlink()
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"a\.jsonl: expected a file, got a folder"):
+        read("neuronpedia", tmp_path)
+
+
+def test_a_byte_order_mark_and_line_ends_of_another_system_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD.encode() + b"\r\n\r\n")
+    (label,) = [row for batch in read("neuronpedia", tmp_path).tables["label"] for row in batch.to_pylist()]
+    assert (label["text"], label["model"]) == ("opposites", "gpt-4o-mini")
 
 
 def test_an_import_commits_as_one_run(export: Path, tmp_path: Path) -> None:

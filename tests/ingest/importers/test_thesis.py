@@ -140,6 +140,36 @@ BAD: dict[str, tuple[str, Callable[[str], str], str]] = {
         lambda text: text + ablation(features="[8]").replace(",2.0,1.5,", ",2.25,1.75,"),
         r"csv:3: field 'baseline_logit_diff': expected 2.0",
     ),
+    "a prompt index that is a list": (
+        "prompts_train.jsonl",
+        lambda text: text.replace('"template_idx": 0', '"template_idx": []', 1),
+        r"prompts_train\.jsonl:1: field 'template_idx': expected a number, got \[\]",
+    ),
+    "a layer beyond every model": (
+        "intervention_ablation_antonyms.csv",
+        lambda text: text.replace(",12,", ",70000,"),
+        r"csv:2: field 'layer': expected a whole number from 0 to 32767, got '70000'",
+    ),
+    "a feature beyond every dictionary": (
+        "intervention_ablation_antonyms.csv",
+        lambda text: text.replace('"[7]"', '"[9999999999]"'),
+        r"csv:2: field 'feature_indices': expected a list of feature indices",
+    ),
+    "a feature twice in one edit": (
+        "intervention_ablation_antonyms.csv",
+        lambda text: text.replace('"[7]"', '"[7, 7]"'),
+        r"csv:2: field 'feature_indices': expected each feature once",
+    ),
+    "a column twice": (
+        "intervention_ablation_antonyms.csv",
+        lambda text: text.replace("skipped_reason", "layer"),
+        r"csv:1: expected each column once, got 'layer' 2 times",
+    ),
+    "metadata of another type": (
+        "attribution_graph_train.json",
+        lambda text: text.replace('"metadata": {}', '"metadata": 7'),
+        r"attribution_graph_train\.json: field 'metadata': expected an object, got 7",
+    ),
     "an edge to nowhere": (
         "attribution_graph_train.json",
         lambda text: text.replace('"target": "L13_F7"', '"target": "L13_F8"'),
@@ -158,6 +188,44 @@ def test_bad_input_is_answered_with_file_line_field_and_expectation(folder: Path
     name, change, message = BAD[case]
     edit(folder, name, change)
     with pytest.raises(InputError, match=message):
+        read("thesis", folder)
+
+
+def test_a_feature_whose_slope_is_zero_has_no_activation(folder: Path) -> None:
+    edit(folder, "attribution_graph_train.json", lambda text: text.replace('"beta": -1.5', '"beta": 0.0', 1))
+    nodes = read("thesis", folder).tables["node"].to_pylist()
+    assert [(node["mean_activation"], node["n_prompts"]) for node in nodes[2:]] == [(None, 2), (-2.0, 2)]
+
+
+def test_a_table_saved_by_a_spreadsheet_is_the_same_table(folder: Path) -> None:
+    before = read("thesis", folder).tables
+    for name in ("intervention_ablation_antonyms.csv", "prompts_train.jsonl", "attribution_graph_train.json"):
+        path = folder / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    after = read("thesis", folder).tables
+    assert {name: table.to_pylist() for name, table in before.items()} == {name: table.to_pylist() for name, table in after.items()}
+
+
+@pytest.mark.parametrize("name", ["intervention_ablation_antonyms.csv", "prompts_train.jsonl", "attribution_graph_train.json"])
+def test_bytes_that_are_not_utf8_are_answered_with_the_file(folder: Path, name: str) -> None:
+    with (folder / name).open("ab") as stream:
+        stream.write(b"\xe9\n")
+    with pytest.raises(InputError, match=rf"{name}:? ?\S*.*: expected UTF-8 text, got the byte 0xe9"):
+        read("thesis", folder)
+
+
+IOU = "layer,n_en_features,n_fr_features,n_intersection,n_union,iou\n10,228,259,140,347,0.4035\n"
+
+
+def test_an_overlap_is_what_its_counts_say_once_a_layer(folder: Path) -> None:
+    path = folder / "iou_per_layer.csv"
+    path.write_text(IOU)
+    assert read("thesis", folder).tables["layer_score"].num_rows == 5
+    path.write_text(IOU[:-4])  # a file that is cut off within its last number
+    with pytest.raises(InputError, match=r"iou_per_layer\.csv:2: field 'iou': expected n_intersection / n_union = 0\.4035, got '0\.4'"):
+        read("thesis", folder)
+    path.write_text(IOU + IOU.splitlines()[1] + "\n")
+    with pytest.raises(InputError, match=r"iou_per_layer\.csv:3: field 'layer': expected one line for each layer"):
         read("thesis", folder)
 
 
