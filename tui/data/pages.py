@@ -20,6 +20,7 @@ from tui.data.features import BASE, PER_LANGUAGE, SAME, FeatureComposer, Feature
 from tui.data.ids import Ids
 from tui.data.masks import Masks
 from tui.data.order import can_order, ordered_ids, selected_ids
+from tui.data.places import STEP
 from tui.data.runs import RunInfo
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ def _ids(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, 
 
 
 Lookup = dict[int, Any]
+NEAR_LAYERS = 2
+"""Features of so few layers are found by the table's own zone maps."""
 
 
 def feature_rows(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, wanted: Sequence[int]) -> list[Row]:
@@ -134,17 +137,16 @@ def feature_rows(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: R
     base = [column for column in view.columns if SAME.get(column, column) in BASE]
     selected = ["f.rowid", "f.layer", "f.feature", *(BASE[SAME.get(column, column)] for column in base)]
     names = Names()
-    run = names.bind(view.run_id, "run")
     low, high = min(wanted), max(wanted)
     if high - low + 1 == len(wanted):
         which = f"f.rowid between {names.bind(low, 'low')} and {names.bind(high, 'high')}"
     else:
         which = f"f.rowid in (select unnest({names.bind(list(wanted), 'rows')}::bigint[]))"
-    text = f"select {', '.join(selected)} from feature f where f.run_id = {run} and {which}"
+    text = f"select {', '.join(selected)} from feature f where {which}"  # row ids are of this run: its column need not be read
     found = {row[0]: row for row in fetch(cursor, Statement("page", text, names.values))}
     keys = {(row[1], row[2]) for row in found.values()}
     spoken = [column for column in view.columns if column not in base and _is_spoken(column, info)]
-    other: dict[str, Mapping[int, Any]] = {**_languages(cursor, view, spoken, keys)} if spoken else {}
+    other: dict[str, Mapping[int, Any]] = {**_languages(cursor, view, info, spoken, keys)} if spoken else {}
     other |= {column: _lookup(cursor, view, info, column, keys) for column in view.columns if column not in base and column not in other}
     rows = []
     for row_id in wanted:
@@ -187,18 +189,23 @@ def _these(names: Names, keys: set[tuple[int, int]], alias: str) -> str:
 
 
 def _languages(
-    cursor: "duckdb.DuckDBPyConnection", view: FeatureView, columns: Sequence[str], keys: set[tuple[int, int]]
+    cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, columns: Sequence[str], keys: set[tuple[int, int]]
 ) -> dict[str, dict[int, Any]]:
-    """Return the columns of feature_language for some features, in one statement."""
+    """Return the columns of feature_language for some features, in one statement; features from all over are found by their places."""
     parts = [column.split(".", 1) for column in columns]
     measures = list(dict.fromkeys(measure for measure, _ in parts))
+    near = len({layer for layer, _ in keys}) <= NEAR_LAYERS
+    starts = None if near else info.places.starts(cursor, view.run_id, (feature_key(*key) for key in keys))
     names = Names()
-    run, places = names.bind(view.run_id, "run"), names.bind(list(dict.fromkeys(language for _, language in parts)), "languages")
+    if starts is None:
+        these = f"l.run_id = {names.bind(view.run_id, 'run')} and {_these(names, keys, 'l')}"
+    else:  # a condition on another column would make that column be read for all rows
+        rows = f"select unnest(range(start, start + {STEP})) from (select unnest({names.bind(starts, 'starts')}::bigint[]) as start)"
+        ends = f"{names.bind(info.places.first, 'first')} and {names.bind(info.places.last, 'last')}"
+        features = names.bind(sorted({feature for _, feature in keys}), "features")
+        these = f"l.rowid in ({rows}) and l.rowid between {ends} and l.feature = any({features}::integer[])"
     selected = ", ".join(PER_LANGUAGE[measure].format(a="l") for measure in measures)
-    text = (
-        f"select l.layer, l.feature, l.language, {selected} from feature_language l"
-        f" where l.run_id = {run} and l.language = any({places}) and {_these(names, keys, 'l')}"
-    )
+    text = f"select l.layer, l.feature, l.language, {selected} from feature_language l where {these}"
     found: dict[str, dict[int, Any]] = {column: {} for column in columns}
     for layer, feature, language, *values in fetch(cursor, Statement("rates", text, names.values)):
         for measure, value in zip(measures, values, strict=True):

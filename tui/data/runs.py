@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tui.data.features import Score
+from tui.data.places import CountPlaces
 
 if TYPE_CHECKING:
     import duckdb
@@ -51,6 +52,8 @@ class RunInfo:
     """Layer -> (its first row id, its first feature, its number of features), where `is_range`."""
     has_terms: bool = False
     """Whether the run's promoted tokens have a vocabulary, so that they are found without being read."""
+    places: CountPlaces = field(default_factory=CountPlaces, compare=False, repr=False)
+    """Where counts by language stand."""
 
 
 def read_runs(cursor: "duckdb.DuckDBPyConnection") -> list[Run]:
