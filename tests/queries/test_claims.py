@@ -17,6 +17,9 @@ from tests.queries import synthetic
 BASE: dict[str, Any] = {"id": "c", "statement": "s", "source": "text", "expected": "reproduced", "run": "imported graph"}
 
 
+FILE = "[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=2\nexpected='reproduced'\nquery='graphs/summary'\ncolumn='n'\n"
+
+
 def verdict(con: duckdb.DuckDBPyConnection, **fields: Any) -> tuple[str, Any]:
     (checked,) = check(con, [Claim(**{**BASE, **fields})])
     return checked.verdict, checked.recomputed
@@ -38,6 +41,15 @@ def verdict(con: duckdb.DuckDBPyConnection, **fields: Any) -> tuple[str, Any]:
         (3, {"where": {}, "reduce": "sum"}, ("reproduced", 3)),
         (1, {"where": {"part": "!node"}}, ("reproduced", 1)),
         (2, {"where": {"part": "nothing"}}, ("not_reproducible", None)),
+        (0, {"where": {"part": "nothing"}, "reduce": "count"}, ("reproduced", 0)),
+        (0, {"where": {"part": "nothing"}, "reduce": "sum"}, ("not_reproducible", None)),
+        (True, {"where": {"part": "nothing"}, "reduce": "all"}, ("not_reproducible", None)),
+        ([], {"where": {"part": "nothing"}, "reduce": "list"}, ("not_reproducible", None)),
+        (0.0, {"column": "unexplained_share"}, ("not_reproducible", None)),
+        ("2", {}, ("not_reproducible", None)),
+        (True, {"reduce": "count"}, ("not_reproducible", None)),
+        (2, {"where": {}}, ("not_reproducible", None)),
+        ("positive", {"column": "kind", "reduce": "sign"}, ("not_reproducible", None)),
     ],
 )
 def test_verdicts(built: duckdb.DuckDBPyConnection, published: Any, fields: dict[str, Any], expected: tuple[str, Any]) -> None:
@@ -47,6 +59,30 @@ def test_verdicts(built: duckdb.DuckDBPyConnection, published: Any, fields: dict
 
 def test_a_claim_that_nothing_recomputes_is_not_reproducible(built: duckdb.DuckDBPyConnection) -> None:
     assert verdict(built, published=1) == ("not_reproducible", None)
+
+
+def test_an_answer_without_rows_reproduces_no_count(built: duckdb.DuckDBPyConnection) -> None:
+    given = {"query": "circuits/summary", "column": "circuit", "reduce": "count"}
+    assert queries.ask(built, "circuits/summary", run="imported graph").arrow().num_rows == 0
+    assert verdict(built, published=0, **given) == ("not_reproducible", None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"published": 2}, "claim 'c': 2 rows where one is meant"),
+        ({"published": "2", "where": {"part": "node"}}, "claim 'c': published = '2' and the recomputed 2 are of different types"),
+        ({"published": 2, "column": "kind", "reduce": "sum"}, "claim 'c': sum of these values"),
+    ],
+)
+def test_a_claim_that_cannot_be_checked_as_written_is_refused_by_name(
+    built: duckdb.DuckDBPyConnection, fields: dict[str, Any], words: str
+) -> None:
+    claim = Claim(**{**BASE, "query": "graphs/summary", "column": "n", **fields})
+    with pytest.raises(InputError, match=words):
+        check(built, [claim], strict=True)
+    (checked,) = check(built, [claim])  # publish goes on, and says why
+    assert (checked.verdict, (checked.note or "")[:12]) == ("not_reproducible", "not checked:")
 
 
 def test_claims_of_runs_that_are_not_here_are_left_out(built: duckdb.DuckDBPyConnection) -> None:
@@ -65,12 +101,12 @@ def test_checked_claims_are_written_and_replaced(spoiled: duckdb.DuckDBPyConnect
 
 def test_a_claims_file_becomes_a_table(built: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     path = tmp_path / "claims.toml"
-    text = "[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=2\nexpected='reproduced'\nrun='{}'\n"
-    path.write_text(text.format("imported graph") + "query='graphs/summary'\ncolumn='n'\nwhere={part='node'}\n", encoding="utf-8")
+    text = FILE + "where={part='node'}\nrun='%s'\n"
+    path.write_text(text % "imported graph", encoding="utf-8")
     table = check_claims(built, path)
     assert table.column("verdict").to_pylist() == ["reproduced"]
     assert table.column("recomputed").to_pylist() == ["2"]
-    path.write_text(text.format("no run"), encoding="utf-8")
+    path.write_text(text % "no run", encoding="utf-8")
     with pytest.raises(InputError, match="no claim speaks"):
         check_claims(built, path)
 
@@ -87,7 +123,23 @@ def test_a_claims_file_becomes_a_table(built: duckdb.DuckDBPyConnection, tmp_pat
             "column 'm'",
         ),
         ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\nreduce='mean'", "mean"),
-        ("[[claim]]\nid='a'\nstatement='s'\nsource='t'\npublished=1\nexpected='reproduced'\n" * 2, "twice"),
+        (FILE * 2, "claim 'a' stands twice"),
+        ("", "an empty file"),
+        ("[[claims]]\nid = 'a'", r"expected \[\[claim\]\] tables and nothing else, got claims"),
+        ("claim = 3", r"expected \[\[claim\]\] tables"),
+        (FILE.replace("source='t'", "source=''"), "claim 'a' has no 'source'"),
+        (FILE.replace("published=2", "published=nan"), "published = nan: expected a finite number"),
+        (FILE.replace("published=2", "published=2020-01-01"), "expected a finite number, a text, true or false"),
+        (FILE.replace("published=2", "published='< abc'"), "'< abc' is no bound"),
+        (FILE + "where={n='>= 1.2.3'}", "'>= 1.2.3' is no bound"),
+        (FILE + "tolerance=-1", "tolerance = -1: expected a finite number of 0 or more"),
+        (FILE + "tolerance=inf", "tolerance = inf"),
+        (FILE + "tolerance=true", "tolerance = True"),
+        (FILE.replace("graphs/summary", "graphs/sumary"), "claim 'a': no question 'graphs/sumary'"),
+        (FILE.replace("query='graphs/summary'\ncolumn='n'\n", ""), "claim 'a' has no 'query'"),
+        (FILE.replace("column='n'\n", ""), "claim 'a' has no 'column'"),
+        (FILE + "parameters={nosuch=1}", "claim 'a': graphs/summary has no parameter 'nosuch'"),
+        (FILE + "parameters={run='x'}", "claim 'a': a run among the parameters"),
     ],
 )
 def test_a_bad_claims_file_is_named_with_its_claim(tmp_path: Path, text: str, words: str) -> None:
