@@ -151,13 +151,13 @@ def test_a_bad_claims_file_is_named_with_its_claim(tmp_path: Path, text: str, wo
 
 @pytest.fixture(scope="module")
 def thesis(shared_data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The two runs that the claims speak of, imported and built."""
+    """The runs that the claims speak of, imported and built."""
     from ingest.importers import read
     from tests.ingest.importers.conftest import load
 
     with duckdb.connect() as con:
         con.execute(synthetic.SCHEMA.read_text(encoding="utf-8"))
-        for name in ("b1_v1", "mc"):
+        for name in ("b1_v1", "mc", "grammar_agreement"):
             load(con, read("thesis", shared_data / "thesis" / name))
         for step in queries.build_steps():
             step.run(con)
@@ -168,7 +168,7 @@ def test_every_claim_about_the_thesis_has_the_verdict_its_file_expects(thesis: d
     checked = check(thesis)
     assert [(item.claim.id, item.recomputed, item.verdict) for item in checked if item.surprising] == []
     assert len(checked) == len([claim for path in claims_files() for claim in read_claims(path)])
-    assert summary(checked) == {"reproduced": 74, "contradicted": 11, "not_reproducible": 1}
+    assert summary(checked) == {"reproduced": 82, "contradicted": 11, "not_reproducible": 2}
 
 
 def test_the_imported_thesis_passes_all_audits(thesis: duckdb.DuckDBPyConnection) -> None:
