@@ -489,13 +489,15 @@ def make(folder: Path, size: Size, *, memory: str | None = None) -> Path:
     begun = time.monotonic()
     steps, audits = queries.build_steps(), queries.audits()
     names = {"build steps": [step.name for step in steps], "audits": [audit.name for audit in audits]}
-    last = begun
+    last, peaks = begun, [peak_memory()]
 
     def progress(what: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last > 0.5 or what in names:
-            say(f"  {what} {names[what][done - 1] if what in names else f'{done}/{total}'}: {now - last:.1f} s")
+            peak = peak_memory()
+            say(f"  {what} {names[what][done - 1] if what in names else f'{done}/{total}'}: {now - last:.1f} s, {peak:,.0f} MB")
+            peaks.append(peak)
             last = now
 
     result = publish(
@@ -506,9 +508,19 @@ def make(folder: Path, size: Size, *, memory: str | None = None) -> Path:
         inline_rows=INLINE_ROWS,
         memory=memory or PUBLISH_MEMORY,
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = max(*peaks[1:], peak_memory())
     say(f"published: {time.monotonic() - begun:.0f} s, {result.n_rows:,} rows, {result.n_bytes / 1e9:.2f} GB, peak memory {peak:,.0f} MB")
     return folder
+
+
+def peak_memory() -> float:
+    """Return the largest resident memory of this process since the last call, in MB; since its start where a kernel cannot forget."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _models(size: Size) -> dict[str, pa.Table]:

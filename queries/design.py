@@ -193,6 +193,30 @@ def read_fired(con: duckdb.DuckDBPyConnection, run: str, layer: int, roles: Role
 
 
 @dataclass(frozen=True)
+class Seen:
+    """One layer of one run, a row per feature and prompt that it fires on, sinks left out; sorted by feature, then prompt."""
+
+    feature: NDArray[np.int32]
+    prompt: NDArray[np.int32]
+    activation: NDArray[np.float32]
+    """The largest there."""
+    roles: NDArray[np.uint8]
+    """A bit for each role of `ROLES` that it fires at."""
+
+
+def seen(fired: Fired) -> Seen:
+    """Return a layer's activations by feature and prompt."""
+    new = np.diff(fired.feature, prepend=-1) != 0
+    new |= np.diff(fired.prompt, prepend=-1) != 0
+    start = np.flatnonzero(new)
+    if not len(start):
+        return Seen(fired.feature, fired.prompt, fired.activation, np.zeros(0, dtype=np.uint8))
+    bit = np.append(1 << np.arange(len(ROLES)), 0).astype(np.uint8)[fired.role]  # a token that is not there has no role: -1, the last
+    activation = np.maximum.reduceat(fired.activation, start)
+    return Seen(fired.feature[start], fired.prompt[start], activation, np.bitwise_or.reduceat(bit, start))
+
+
+@dataclass(frozen=True)
 class Presence:
     """One layer: how often and how strongly each feature fires on each prompt, sinks left out."""
 
@@ -200,8 +224,6 @@ class Presence:
     """(F,) feature ids, rising."""
     n_active: sparse.csr_matrix
     """(F, P) active tokens."""
-    n_content: sparse.csr_matrix
-    n_decision: sparse.csr_matrix
     sum_activation: sparse.csr_matrix
 
 
@@ -210,15 +232,21 @@ def presence(fired: Fired, design: Design) -> Presence:
     column = design.row(fired.prompt.astype(np.int64))
     here = column >= 0
     feature, row = np.unique(fired.feature[here].astype(np.int64), return_inverse=True)
-    column, role, activation = column[here], fired.role[here], fired.activation[here].astype(np.float64)
+    column, activation = column[here], fired.activation[here].astype(np.float64)
     shape = (len(feature), len(design.prompt))
+    # Tokens of one prompt are added up.
+    n_active, total = (sparse.csr_matrix((values, (row, column)), shape=shape) for values in (np.ones(len(row)), activation))
+    return Presence(feature, n_active, total)
 
-    def matrix(values: Floats, some: NDArray[np.bool_] | slice) -> sparse.csr_matrix:
-        return sparse.csr_matrix((values[some], (row[some], column[some])), shape=shape)  # rows of one prompt are added up
 
-    one = np.ones(len(row))
-    content, decision = role == ROLES.index("content"), role == ROLES.index("decision")
-    return Presence(feature, matrix(one, slice(None)), matrix(one, content), matrix(one, decision), matrix(activation, slice(None)))
+def incidence(rows: Seen, some: NDArray[np.bool_] | slice, design: Design) -> sparse.csr_matrix:
+    """Return (F, P) of ones: which features, without their ids, fire on which prompts of a design, of some rows of a layer."""
+    column = design.row(rows.prompt[some].astype(np.int64))
+    feature, column = rows.feature[some][column >= 0], column[column >= 0]
+    starts = np.flatnonzero(np.diff(feature, prepend=-1))
+    return sparse.csr_matrix(
+        (np.ones(len(column), dtype=np.float32), column, np.append(starts, len(column))), shape=(len(starts), len(design.prompt))
+    )
 
 
 def read_parameters(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], dict[str, str]]:

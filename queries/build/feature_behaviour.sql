@@ -14,7 +14,6 @@ counted as (
     select s.feature, a.behaviour, a.language, s.role, count(*)::integer as n_prompts_active
     from seen_role s
     join asked a using (prompt)
-    where s.role is not null
     group by s.feature, a.behaviour, a.language, s.role
     union all
     select s.feature, a.behaviour, a.language, null as role, count(*)::integer as n_prompts_active
@@ -22,7 +21,15 @@ counted as (
     join asked a using (prompt)
     group by s.feature, a.behaviour, a.language
 )
-select $run as run_id, $layer as layer, c.feature, c.behaviour, c.language, c.role, z.n_prompts, c.n_prompts_active
+select
+    $run as run_id,
+    $layer as layer,
+    c.feature,
+    c.behaviour,
+    c.language,
+    enum_range(null::token_role)[c.role + 1] as role,
+    z.n_prompts,
+    c.n_prompts_active
 from counted c
 join size z using (behaviour, language)
 order by c.feature, c.behaviour, c.language, c.role nulls first;

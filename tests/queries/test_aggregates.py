@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import queries
-from queries.aggregates import distinct, separation, write_counts
+from queries.aggregates import ConceptSpread, separation, write_counts
+from queries.design import ROLES, Fired, seen
 from tests.queries import synthetic
 from tests.queries.random_atlas import RUN, World, insert, world
 
@@ -140,7 +141,25 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order(seed: int) -> N
 def test_concepts_are_counted_once_a_feature() -> None:
     feature = np.array([3, 3, 3, 5, 9, 9])
     concept = np.array([0, 0, 2, 2, 1, 2])
-    assert distinct(feature, concept).tolist() == [2, 1, 2]
+    kind = np.array([0, 1, 1, 0, 2, 1])
+    spread = ConceptSpread(feature, concept, kind)
+    assert spread.count(np.arange(3)).tolist() == [2, 1, 2]
+    assert spread.count(np.array([1])).tolist() == [2, 1]
+    assert spread.count(np.array([0, 2])).tolist() == [1, 1, 1]
+
+
+def test_a_prompt_is_seen_once_with_all_its_roles() -> None:
+    sink, content, decision = (ROLES.index(name) for name in ("sink", "content", "decision"))
+    fired = Fired(
+        feature=np.array([2, 2, 2, 2, 7], dtype=np.int32),
+        prompt=np.array([0, 0, 0, 4, 4], dtype=np.int32),
+        role=np.array([content, decision, content, decision, -1], dtype=np.int8),
+        activation=np.array([1, 3, 2, 5, 0.5], dtype=np.float32),
+    )
+    rows = seen(fired)
+    assert sink == 0
+    assert [column.tolist() for column in (rows.feature, rows.prompt, rows.activation)] == [[2, 2, 7], [0, 4, 4], [3.0, 5.0, 0.5]]
+    assert rows.roles.tolist() == [1 << content | 1 << decision, 1 << decision, 0]
 
 
 def test_a_second_publish_adds_nothing(built: duckdb.DuckDBPyConnection) -> None:
