@@ -121,9 +121,12 @@ def only_in_first(first: str, second: str) -> str:
     return f"({first}) except all ({second})"
 
 
-def counts_unlike_run_table(table: str) -> str:
-    """Return a run for which a table does not have the rows that run_table says."""
+def counts_unlike_run_table(table: str, *, more_allowed: bool = False) -> str:
+    """Return a run for which a table does not have the rows that run_table says, or, where more are allowed, has fewer."""
     said = f"select run_id, n_rows from run_table where table_name = {quoted(table)} and n_rows > 0"
+    if more_allowed:
+        found = f"select run_id, count(*) as n from {name(table)} group by run_id"
+        return f"select run_id, n_rows from ({said}) left join ({found}) using (run_id) where coalesce(n, 0) < n_rows"
     return f"{said} except select run_id, count(*) as n from {name(table)} group by run_id"
 
 

@@ -48,6 +48,11 @@ def test_files_of_a_table_hold_the_answer(run: Atlas, demo_atlas: Path, tmp_path
     assert [float(row["same_concept"]) for row in rows] == [row["same_concept"] for row in answer]
 
 
+def test_an_import_with_scores_of_its_own_is_in_order(run: Atlas, thesis_atlas: Path) -> None:
+    """Publish computes scores and effects beside those that the files publish; `atlas check` took them for damage."""
+    assert "all hashes, counts and references are right" in run("check", "--atlas", thesis_atlas).err
+
+
 def test_a_table_goes_to_a_pipe(run: Atlas, demo_atlas: Path) -> None:
     said = run("export", "table", "--sql", "select name from run order by name", "-a", demo_atlas)
     assert {"bilingual", "control"} <= {row["name"] for row in said.rows}
