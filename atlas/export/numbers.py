@@ -6,7 +6,7 @@ In: an Arrow table. Out: a number of decimals for each float column, or for each
    (the Particle Data Group's habit). Columns belong together by name: `<x>_low`, `<x>_high` to `<x>` or `<x>_mean`; `ci_low`,
    `ci_high` to `value`, `mean`, `effect`, `weight`, …, or else to the column before `ci_low`.
 2. A float without an interval gets four significant digits of the column's largest value; p and q values get two each.
-3. A number that would be printed as zero and is none is printed in scientific notation.
+3. A number that would be printed as zero and is none, or that has more digits than a double holds, is printed in scientific notation.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ESTIMATES = ("value", "mean", "effect", "weight", "estimate", "rate", "share", "
 SIGNIFICANT = 4
 INTERVAL_DIGITS = 2
 MOST_DECIMALS = 8
+LARGEST_WRITTEN = 1e15
+"""From here on a double's last digits are no longer its own."""
 
 
 def intervals(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -58,9 +60,11 @@ def decimals_of_column(values: Sequence[float | None]) -> int:
 
 
 def format_number(value: float, decimals: int) -> str:
-    """Write a number with fixed decimals; scientifically if it would look like zero and is none. `nan` and `inf` stay words."""
+    """Write a number with fixed decimals; scientifically if it is huge, or would look like zero and is none. `nan`, `inf` stay words."""
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= LARGEST_WRITTEN:
+        return f"{value:.{SIGNIFICANT - 1}e}"
     text = f"{value:.{decimals}f}"
     if float(text) == 0:
         return f"{value:.1e}" if value else text.lstrip("-")

@@ -8,11 +8,12 @@ JSON has no NaN and no infinity: they become null there. CSV writes them as nan,
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
+import re
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +89,18 @@ def _inline(provenance: Provenance) -> str:
 
 
 def _delimited(delimiter: str) -> Callable[[pa.Table, Words], bytes]:
+    """Write null as nothing and an empty text as `""`. The csv module leaves a lone carriage return bare, which ends a row for readers."""
+    special = re.compile(f'[{delimiter}"\r\n]')
+
+    def cell(value: Any) -> str:
+        content = text(value)
+        return f'"{content.replace(chr(34), chr(34) * 2)}"' if special.search(content) or value == "" else content
+
     def write(table: pa.Table, words: Words) -> bytes:
-        stream = io.StringIO()
-        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(table.column_names)
-        for row in transpose(python_columns(table), table.num_rows):
-            writer.writerow([text(value) for value in row])
-        return stream.getvalue().encode()
+        rows = [table.column_names, *transpose(python_columns(table), table.num_rows)]
+        lines = [delimiter.join(map(cell, row)) for row in rows]
+        # A row of one null would be a blank line, which readers skip.
+        return "".join((line or '""') + "\n" for line in lines).encode()
 
     return write
 
@@ -209,7 +215,19 @@ def _xlsx(table: pa.Table, words: Words) -> bytes:
         about.cell(about.max_row, 1).data_type = "s"
     stream = io.BytesIO()
     workbook.save(stream)
-    return stream.getvalue()
+    return _timeless(stream)
+
+
+def _timeless(workbook: io.BytesIO) -> bytes:
+    """Return a workbook whose bytes depend on its content alone: the sidecar's hash speaks of the same answer at any time."""
+    rewritten = io.BytesIO()
+    with zipfile.ZipFile(workbook) as source, zipfile.ZipFile(rewritten, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "docProps/core.xml":
+                content = re.sub(rb"(<dcterms:(?:created|modified)[^>]*>)[^<]*", rb"\g<1>1980-01-01T00:00:00Z", content)
+            target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return rewritten.getvalue()
 
 
 def _fill_cell(cell: Any, value: Any, shown: str | None) -> None:

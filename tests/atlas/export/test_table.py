@@ -6,6 +6,7 @@ import csv
 import html.parser
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,25 @@ def test_delimited_files_keep_every_digit_and_every_character(result: pa.Table, 
     assert (rows[0]["nodes"], rows[0]["flag"], rows[2]["flag"]) == ("[1, 2]", "true", "")
 
 
+def test_a_carriage_return_does_not_end_a_row_and_null_is_no_empty_text(tmp_path: Path) -> None:
+    texts = ["a\rb", "", None, "c\r\nd", '"', ","]
+    write_table(pa.table({"token": texts, "n": pa.array([1, 2, 3, 4, 5, 6])}), tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))[1:]
+    assert [row[0] for row in rows] == [value or "" for value in texts]
+    assert '\n"",2\n,3\n' in (tmp_path / "out.csv").read_bytes().decode()
+    write_table(pa.table({"token": [None, "x"]}), tmp_path / "one.csv")
+    assert (tmp_path / "one.csv").read_text() == 'token\n""\nx\n'
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_answer_gives_the_same_bytes_at_another_time(result: pa.Table, tmp_path: Path, name: str) -> None:
+    (tmp_path / "again").mkdir()
+    write(result, tmp_path / f"out.{name}")
+    write(result, tmp_path / "again" / f"out.{name}")
+    assert (tmp_path / f"out.{name}").read_bytes() == (tmp_path / "again" / f"out.{name}").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["json", "jsonl"])
 def test_json_holds_the_rows_with_null_for_what_it_cannot_say(result: pa.Table, tmp_path: Path, name: str) -> None:
     text = write(result, tmp_path / f"out.{name}")
@@ -104,6 +124,11 @@ def test_numbers_are_rounded_by_their_interval(result: pa.Table) -> None:
     assert shown["mean"][2] == "1.0e-09"
     assert shown["mean"][4:] == ["nan", None]
     assert shown["p_value"] == ["1.0e-05", "0.50", "0.012", "1.00", "0.000", None]
+
+
+def test_a_number_beyond_a_doubles_digits_is_written_with_an_exponent() -> None:
+    shown = formatted_floats(pa.table({"x": [1e300, -2.5e15, 12.0, None]}))
+    assert shown["x"] == ["1.000e+300", "-2.500e+15", "12", None]
 
 
 def test_intervals_are_found_by_name() -> None:
@@ -155,6 +180,13 @@ def test_a_workbook_keeps_numbers_and_holds_no_formula(result: pa.Table, tmp_pat
     assert (rows[3][token].value, rows[3][token].data_type) == ("=1+1", "s")
     assert (rows[0][mean].value, rows[0][mean].number_format) == (0.123456, "0.000")
     assert [row[token].value for row in rows] == NASTY
+
+
+def test_a_workbook_holds_no_time(result: pa.Table, tmp_path: Path) -> None:
+    write(result, tmp_path / "out.xlsx")
+    with zipfile.ZipFile(tmp_path / "out.xlsx") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert archive.read("docProps/core.xml").count(b">1980-01-01T00:00:00Z<") == 2
 
 
 def test_stdout_gets_data_and_no_sidecar(result: pa.Table, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
