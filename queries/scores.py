@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import sparse, special
 
 from atlas import stats
 from queries.design import (
@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-CHUNK = 2048
-"""Features whose nulls are computed together: bounds memory at about CHUNK x draws x languages doubles."""
+CHUNK = 1024
+"""Features whose nulls are computed together: bounds memory at about CHUNK x draws x (languages + 1) doubles."""
+DEALS = 100
+"""Deals of languages that are multiplied together."""
 BATCH = 250_000
 """Rows handed to the database at once."""
 Numbers = NDArray[Any]
@@ -259,18 +261,28 @@ def _empty_lift(counts: Counts, pair: Pairs) -> tuple[Score, Score]:
 def _language_nulls(design: Design, presence: Presence, at: Ints, rows: Ints, deals: Ints, scores: list[Score]) -> None:
     """Deal languages anew per cluster: is LAPE lower, or the mean in one language higher, than such deals give?"""
     n_languages = len(design.languages)
-    draws = len(deals)
-    one_hot = (deals[:, :, None] == np.arange(n_languages)).astype(np.float64)  # (D, P, L)
-    flat = one_hot.transpose(1, 0, 2).reshape(len(design.prompt), -1)  # (P, D * L)
-    tokens = np.maximum(design.n_tokens @ flat, 1)
-    rate = (presence.n_active[at] @ flat / tokens).reshape(len(at), draws, n_languages)
-    mean = (presence.sum_activation[at] @ flat / tokens).reshape(len(at), draws, n_languages)
-    null_entropy = entropy(rate)
+    n_active, total = (_filled(matrix[at]) for matrix in (presence.n_active, presence.sum_activation))
+    lape = np.empty((len(at), len(deals)))
+    alone = np.empty((n_languages, *lape.shape))
+    for start in range(0, len(deals), DEALS):
+        some = deals[start : start + DEALS]
+        flat = (some.T[:, :, None] == np.arange(n_languages)).reshape(len(design.prompt), -1).astype(np.float64)  # (P, d * L)
+        tokens = np.maximum(design.n_tokens @ flat, 1)
+        rate, mean = ((matrix @ flat / tokens).reshape(len(at), len(some), n_languages) for matrix in (n_active, total))
+        here = slice(start, start + DEALS)
+        lape[:, here] = entropy(rate)
+        for language in range(n_languages):
+            alone[language, :, here] = monolinguality(mean, language)
     for score in scores:
         if score.name == "lape":
-            _fill(score, rows, null_entropy, below=True)
+            _fill(score, rows, lape, below=True)
         elif score.name == "monolinguality":
-            _fill(score, rows, monolinguality(mean, design.languages.index(score.languages)), below=False)
+            _fill(score, rows, alone[design.languages.index(score.languages)], below=False)
+
+
+def _filled(matrix: sparse.csr_matrix) -> sparse.csr_matrix | Floats:
+    """Return a matrix as the kind that multiplies faster: features that fire on a tenth of all prompts make it dense."""
+    return np.asarray(matrix.todense()) if matrix.nnz > matrix.shape[0] * matrix.shape[1] / 10 else matrix
 
 
 def _fill(score: Score, rows: Ints, null: Floats, *, below: bool) -> None:
@@ -307,11 +319,11 @@ def _translation(pair: Pairs, shuffle: Ints, fired: NDArray[np.bool_], rows: Int
     rows, x, y, in_a, in_b = rows[enough], x[enough], y[enough], in_a[enough], in_b[enough]
     if not len(rows):
         return
-    feature, where = np.nonzero(x)
     joint = (x & y).sum(-1)
     null = np.empty((len(rows), len(shuffle)))
-    for draw, partner in enumerate(shuffle):
-        null[:, draw] = np.bincount(feature, weights=y[feature, partner[where]], minlength=len(rows))
+    dense = in_a > n / 16
+    null[dense] = _dense_matches(x[dense], y[dense], shuffle)
+    null[~dense] = _sparse_matches(x[~dense], y[~dense], shuffle)
     expected = (in_a * in_b / n)[:, None]
     spread = np.sqrt(in_a * (n - in_a) * in_b * (n - in_b) / n**2)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -322,6 +334,24 @@ def _translation(pair: Pairs, shuffle: Ints, fired: NDArray[np.bool_], rows: Int
     _fill(lift[0], rows, null / expected, below=False)
     varied = spread[:, 0] > 0
     _fill(lift[1], rows[varied], phi_null[varied], below=False)
+
+
+def _dense_matches(x: NDArray[np.bool_], y: NDArray[np.bool_], shuffle: Ints) -> Floats:
+    """Count the pairs that are on in both under every deal (f, D), for features that are on in many pairs."""
+    first, second = np.ascontiguousarray(x.T), np.ascontiguousarray(y.T)  # (n, f): a deal takes whole rows
+    null = np.empty((x.shape[0], len(shuffle)))
+    for draw, partner in enumerate(shuffle):
+        null[:, draw] = np.add.reduce(first & second[partner], axis=0, dtype=np.int32)
+    return null
+
+
+def _sparse_matches(x: NDArray[np.bool_], y: NDArray[np.bool_], shuffle: Ints) -> Floats:
+    """Count the same for features that are on in few pairs."""
+    feature, where = np.nonzero(x)
+    null = np.empty((x.shape[0], len(shuffle)))
+    for draw, partner in enumerate(shuffle):
+        null[:, draw] = np.bincount(feature, weights=y[feature, partner[where]], minlength=x.shape[0])
+    return null
 
 
 def families(counts: Counts, tested: Ints, judged: list[Score], parameters: Parameters) -> Iterator[list[Score]]:

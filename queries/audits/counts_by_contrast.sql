@@ -2,13 +2,17 @@
 with every as (
     select greatest(1, count(*) // 500000) as n from activation
 ),
+turned as (
+    select run_id, pair, prompt_a, unnest([prompt_a, prompt_b]) as prompt, unnest([prompt_b, prompt_a]) as other_prompt
+    from prompt_pair
+    where kind = 'minimal' and run_id in (select run_id from feature_behaviour)
+),
 side as (
-    select x.run_id, x.pair, a.language, p.behaviour, p.concept, p.variant, o.variant as other_variant, p.prompt, o.prompt as other_prompt
-    from prompt_pair x
+    select x.run_id, x.pair, a.language, p.behaviour, p.concept, p.variant, o.variant as other_variant, x.prompt, x.other_prompt
+    from turned x
     join prompt a on a.run_id = x.run_id and a.prompt = x.prompt_a
-    join prompt p on p.run_id = x.run_id and p.prompt in (x.prompt_a, x.prompt_b)
-    join prompt o on o.run_id = x.run_id and o.prompt in (x.prompt_a, x.prompt_b) and o.prompt <> p.prompt
-    where x.kind = 'minimal' and x.run_id in (select run_id from feature_behaviour)
+    join prompt p on p.run_id = x.run_id and p.prompt = x.prompt
+    join prompt o on o.run_id = x.run_id and o.prompt = x.other_prompt
 ),
 active as (
     select distinct a.run_id, a.layer, a.feature, a.prompt

@@ -13,7 +13,7 @@ import queries
 from queries.design import ROLES, Design, Pairs, concept_shuffles, language_shuffles, read_design, read_pairs, read_roles
 from queries.effects import effect_rows, read_outcomes
 from queries.iou import Blocks, blocks, comparisons
-from queries.scores import entropy, language_profile, monolinguality, read_counts
+from queries.scores import _dense_matches, _sparse_matches, entropy, language_profile, monolinguality, read_counts
 from tests.queries import synthetic
 
 Connection = duckdb.DuckDBPyConnection
@@ -161,6 +161,16 @@ def test_overlaps_in_blocks_are_those_of_sets(density: float) -> None:
                 place = made.places(np.array([block]), np.array([a]), np.array([b]))[0]
                 both, either = (present[:, a] & present[:, b]).sum(), (present[:, a] | present[:, b]).sum()
                 assert found[place] == both / either
+
+
+@pytest.mark.parametrize("density", [0.02, 0.5])
+def test_matches_under_deals_are_counted_alike_for_rare_and_frequent_features(density: float) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.random((2, 20, 50)) < density
+    shuffle = np.array([rng.permutation(50) for _ in range(30)])
+    expected = np.array([[(one & other[deal]).sum() for deal in shuffle] for one, other in zip(x, y, strict=True)])
+    assert (_dense_matches(x, y, shuffle) == expected).all()
+    assert (_sparse_matches(x, y, shuffle) == expected).all()
 
 
 def test_roles_are_those_of_the_schema(built: Connection) -> None:
