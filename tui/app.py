@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.errors import AtlasError, StoreError
+from atlas.errors import AtlasError, StoreError, UsageError
 from atlas.find import atlases_here, find_atlas
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def run(path: Path | None, *, replay: Path | None = None, journal: Path | None =
     gc.disable()
     settle_allocator()
     try:
+        need_terminal()
         folder = find(path)
         pool = ThreadPoolExecutor(max_workers=1)
         opening = pool.submit(_open, folder)
@@ -43,6 +44,15 @@ def run(path: Path | None, *, replay: Path | None = None, journal: Path | None =
     except AtlasError as error:
         sys.stderr.write(f"atlas: {error}\n")
         return error.exit_code
+
+
+def need_terminal() -> None:
+    """Raise UsageError without keys to read or a place to draw on; the screen is drawn on stderr, so stdout may be a pipe."""
+    for name, stream in (("stdin", sys.__stdin__), ("stderr", sys.__stderr__)):
+        if stream is None or not stream.isatty():
+            raise UsageError(
+                f"the browser needs a terminal, and {name} is none", hint="`atlas query` and `atlas sql` answer in pipes and scripts."
+            )
 
 
 def _open(folder: Path) -> "Session":

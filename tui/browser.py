@@ -6,10 +6,12 @@ In: an open session. Out: screens. Every action, from whatever key, click or pal
 import asyncio
 import gc
 import inspect
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -18,8 +20,8 @@ from textual.screen import Screen
 from atlas.errors import AtlasError, UsageError
 from atlas.ids import feature_name, parse_feature
 from tui.actions import SCREENS, by_id
-from tui.columns import plain
 from tui.data import Cancelled, Statement
+from tui.data.engine import Meter
 from tui.journal import Entry, Journal
 from tui.screens import make
 from tui.screens.base import AtlasScreen, is_asking
@@ -27,6 +29,9 @@ from tui.session import Session, statement_text
 from tui.state import State, state_folder
 from tui.widgets.line_view import Section, text_line
 from tui.widgets.modals import Choice, Field, Reader
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 WATCH_SECONDS = 2.0
 
@@ -69,6 +74,9 @@ class Browser(App[None]):
         self._noted_places: dict[str, tuple[str, int]] = {}
         kept_run = self.state.text("run")
         self._kept_run = kept_run if kept_run and any(run.run_id == kept_run for run in session.runs) else None
+        if os.environ.get("NO_COLOR"):
+            for name in [name for name, found in self.available_themes.items() if found.ansi]:
+                self.unregister_theme(name)  # without colour these are black on black
         theme = self.state.text("theme")
         if theme in self.available_themes:
             self.theme = theme
@@ -118,6 +126,7 @@ class Browser(App[None]):
 
     async def on_mount(self) -> None:
         """Begin where the person left, else at the overview; watch for newer publishes; repeat a journal."""
+        self._catch_signals()
         name = self.state.text("screen")
         await self.push_screen(self.made(name if name in SCREENS else "overview"))
         self.set_timer(WATCH_SECONDS, gc.enable)
@@ -126,6 +135,17 @@ class Browser(App[None]):
             await self.session.choose(self._kept_run).result()
         if self._replay is not None:
             self.replaying = asyncio.create_task(self.repeat(self._replay))
+
+    def _catch_signals(self) -> None:
+        """Leave in order when the terminal is closed or the process is ended: the place is kept, the terminal is given back as it was."""
+        if self.is_headless:
+            return
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leave, 128 + number)
+
+    def _leave(self, code: int) -> None:
+        self.save_state()
+        self.exit(return_code=code)
 
     async def on_unmount(self) -> None:
         """Let go of the atlas."""
@@ -297,9 +317,8 @@ class Browser(App[None]):
         self.ask(field, "export", "path", what=what)
 
     async def _export(self, screen: AtlasScreen, statement: Statement, path: Path) -> None:
-        from tui.export import write_export
+        from tui.export import Batches, write_export
 
-        table = await screen.get(self.session.data.arrow(statement))
         about = {
             "atlas": self.session.data.folder.name,
             "manifest": self.session.data.about.get("manifest"),
@@ -307,8 +326,13 @@ class Browser(App[None]):
             "runs": [self.session.run_id],
             "screen": screen.NAME,
         }
-        written = await screen.get(self.session.data.job(lambda _cursor: write_export(path, table, statement, about), "export"))
-        screen.status.say(f"exported {table.num_rows:,} rows to {written}, with .sql and .provenance.json", "positive")
+
+        def write(schema: "pa.Schema", rows: "Iterator[pa.RecordBatch]", meter: Meter) -> tuple[Path, int, bool]:
+            return write_export(path, Batches(schema, rows, screen.EXPORTED), statement, about, meter.check)
+
+        written, n_rows, is_cut = await screen.get(self.session.data.arrow(statement, write))
+        count = f"the first {n_rows:,} of more rows" if is_cut else f"{n_rows:,} row{'s' if n_rows != 1 else ''}"
+        screen.status.say(f"exported {count} to {written}, with .sql and .provenance.json", "positive")
 
     def do_copy(self) -> None:
         """Copy the id under the cursor: by OSC 52, and to a file where a terminal takes none."""
@@ -328,7 +352,7 @@ class Browser(App[None]):
         """Choose another run."""
         if run is None:
             runs = self.session.runs
-            options = [f"{r.name} · {r.kind} · {r.n_features:,} features · {plain(r.finished_at)} · {r.run_id}" for r in runs]
+            options = [f"{r.name} · {r.kind} · {r.n_features:,} features · {str(r.finished_at or r.state)[:16]} · {r.run_id}" for r in runs]
             here = next((number for number, r in enumerate(runs) if r.run_id == self.session.run_id), 0)
 
             async def take(number: int | None) -> None:

@@ -10,7 +10,7 @@ from atlas.ids import feature_name
 from tui import marks
 from tui.card import Card, Rows
 from tui.columns import Part
-from tui.text import fit, number, safe, signed, token, width
+from tui.text import figure, fit, number, safe, signed, token, width
 from tui.widgets.line_view import Line, Link, Section, text_line
 
 NOTHING = (Line((("none measured", "dim"),)),)
@@ -63,7 +63,7 @@ def _context(row: dict[str, Any], tokens: Mapping[int, str], largest: float, cel
     start = row["window_start"]
     decile = f"q{row['quantile']}" if row["quantile"] is not None and row["kind"] == "quantile" else "  "
     lead: list[Part] = [
-        (fit(number(row["activation"]), 6, "right") + " ", ""),
+        (fit(figure(row["activation"], 6), 6, "right") + " ", ""),
         (fit(safe(row["language"]), 3), "dim"),
         (decile + " ", "dim"),
     ]
@@ -109,21 +109,8 @@ def _crop(pieces: list[tuple[list[Part], bool]], room: int) -> list[Part]:
 
 def languages(card: Card) -> Section:
     """Return languages side by side."""
-    lines = [
-        Line(
-            (
-                (
-                    fit("", 6)
-                    + fit("prompts", 16)
-                    + fit("rate", 20)
-                    + fit("tokens", 20)
-                    + fit("mean", 9, "right")
-                    + fit("max", 9, "right"),
-                    "dim",
-                ),
-            )
-        )
-    ]
+    heads = (("", 4), ("prompts", 14), ("rate", 16), ("tokens", 18), ("mean", 7), ("max", 8))
+    lines = [Line((("".join(fit(name, cells, "right" if name in ("mean", "max") else "left") for name, cells in heads), "dim"),))]
     for row in card.languages:
         rate = row["n_prompts_active"] / row["n_prompts"] if row["n_prompts"] else None
         share = row["n_active"] / row["n_tokens"] if row["n_tokens"] else None
@@ -132,11 +119,11 @@ def languages(card: Card) -> Section:
             Line(
                 (
                     (fit(safe(row["language"]), 4), "strong"),
-                    (fit(f"{row['n_prompts_active']:,}/{row['n_prompts']:,}", 12), ""),
-                    (fit(number(rate, 2), 6), ""),
+                    (fit(f"{row['n_prompts_active']:,}/{row['n_prompts']:,}", 13) + " ", ""),
+                    (fit(figure(rate, 5, 2), 6), ""),
                     (marks.bar(rate, 1.0, 8) + "  ", "accent"),
-                    (fit(f"{number(share, 2)} of {row['n_tokens']:,}", 15), ""),
-                    (fit(number(mean), 6, "right") + fit(number(row["max_activation"]), 7, "right"), ""),
+                    (fit(f"{figure(share, 6, 2)} of {row['n_tokens']:,}", 18), ""),
+                    (fit(figure(mean, 6), 7, "right") + fit(figure(row["max_activation"], 6), 8, "right"), ""),
                 )
             )
         )
@@ -171,7 +158,7 @@ def scores(card: Card) -> Section:
                 (
                     (fit(safe(row["score"]), 17), "strong"),
                     (fit(safe(row["languages"]), 6), "dim"),
-                    (fit(number(row["value"]), 8, "right") + " ", ""),
+                    (fit(figure(row["value"], 8), 8, "right") + " ", ""),
                     (fit(flag, 4), "positive" if row["flag"] else "dim"),
                     (fit(safe(row["parameter_set"]), 9) + interval + null + tests + count, "dim"),
                 )
@@ -210,7 +197,7 @@ def edge_parts(kind: str, name: str, row: Mapping[str, Any], largest: float) -> 
     return (
         (fit(kind, 15), "dim"),
         (fit(safe(name), 16), "link"),
-        (fit(signed(weight), 9, "right") + " ", sign),
+        (fit(figure(weight, 9, sign=True), 9, "right") + " ", sign),
         (marks.signed_bar(weight, largest, 17), sign),
         (support, "dim"),
     )
@@ -233,7 +220,7 @@ def interventions(card: Card) -> Section:
                 (
                     (fit(what, 24), "strong"),
                     (fit(safe(row["language"]), 4), "dim"),
-                    (fit(signed(row["mean"]), 8, "right") + " ", "negative" if row["mean"] < 0 else "positive"),
+                    (fit(figure(row["mean"], 8, sign=True), 8, "right") + " ", "negative" if row["mean"] < 0 else "positive"),
                     (marks.interval(row["ci_low"], row["mean"], row["ci_high"], least, largest, 24), "accent"),
                     (sound, "negative"),
                 ),
@@ -246,7 +233,7 @@ def interventions(card: Card) -> Section:
                 Line(
                     (
                         (fit(f"  {row['n_controls']} x {row['control']}", 28), "dim"),
-                        (fit(signed(row["control_mean"]), 8, "right") + " ", "dim"),
+                        (fit(figure(row["control_mean"], 8, sign=True), 8, "right") + " ", "dim"),
                         (marks.interval(row["control_low"], row["control_mean"], row["control_high"], least, largest, 24), "dim"),
                         (tests, "dim"),
                     )
@@ -286,7 +273,7 @@ def groups(card: Card) -> list[Section]:
             (
                 (fit(row["kind"], 16), "dim"),
                 (fit(feature_name(row["neighbour_layer"], row["neighbour_feature"]), 14), "link"),
-                (fit(signed(row["similarity"]), 8, "right") + " ", ""),
+                (fit(figure(row["similarity"], 8, sign=True), 8, "right") + " ", ""),
                 (marks.signed_bar(row["similarity"], 1.0, 17), "accent"),
             ),
             Link("jump", {"feature": feature_name(row["neighbour_layer"], row["neighbour_feature"])}),

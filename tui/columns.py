@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tui import marks
-from tui.text import cut, fit, number, safe, signed, token, width
+from tui.text import cut, figure, fit, number, safe, token, width
 
 Part = tuple[str, str]
 Kind = Literal["text", "number", "signed", "rate", "bar", "signed_bar", "tokens", "star", "flag", "label"]
@@ -37,14 +37,14 @@ def draw(column: Column, value: Any) -> list[Part]:
     cells = column.cells
     match column.kind:
         case "number":
-            return [(fit(number(value), cells, "right"), "dim" if value is None else "")]
+            return [(fit(figure(value, cells), cells, "right"), "dim" if value is None else "")]
         case "signed":
-            return [(fit(signed(value), cells, "right"), _sign(value))]
+            return [(fit(figure(value, cells, sign=True), cells, "right"), _sign(value))]
         case "rate" | "bar":
             return _bar(value, column)
         case "signed_bar":
-            figure = fit(signed(value), 7, "right")
-            return [(figure + " ", _sign(value)), (fit(marks.signed_bar(value, column.scale, cells - 8), cells - 8), _sign(value))]
+            shown = fit(figure(value, 7, sign=True), 7, "right")
+            return [(shown + " ", _sign(value)), (fit(marks.signed_bar(value, column.scale, cells - 8), cells - 8), _sign(value))]
         case "tokens":
             return _tokens(value or (), cells)
         case "star":
@@ -70,8 +70,8 @@ def _sign(value: Any) -> str:
 
 
 def _bar(value: Any, column: Column) -> list[Part]:
-    figure = fit(number(value, 2), 5, "right")
-    return [(figure + " ", "dim" if value is None else ""), (marks.bar(value, column.scale, column.cells - 6), "accent")]
+    shown = fit(figure(value, 5, 2), 5, "right")
+    return [(shown + " ", "dim" if value is None else ""), (marks.bar(value, column.scale, column.cells - 6), "accent")]
 
 
 def _tokens(values: Sequence[str], cells: int) -> list[Part]:

@@ -92,6 +92,30 @@ def fit(text: str, cells: int, align: str = "left") -> str:
     return pad + shown if align == "right" else shown + pad
 
 
+def wrap(text: str, cells: int, most: int) -> list[str]:
+    """Return the text in at most `most` lines of at most `cells` cells, broken between words; the last ends in … where more was said."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if line and width(longer) > cells:
+            lines.append(line)
+            line = word
+        else:
+            line = longer
+    lines.append(line)
+    if len(lines) > most:
+        lines[most - 1 :] = [" ".join(lines[most - 1 :])]
+    return [cut(line, cells) for line in lines]
+
+
+def figure(value: object, cells: int, digits: int = 3, *, sign: bool = False) -> str:
+    """Return a number that fits: with fewer digits, else as a power of ten, before anything is cut off it."""
+    tries = [signed(value, left) if sign and isinstance(value, (int, float)) else number(value, left) for left in range(digits, 0, -1)]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        tries += [f"{value:{'+' if sign else ''}.{left}e}" for left in (2, 1, 0)]
+    return next((text for text in tries if width(text) <= cells), tries[-1])
+
+
 def number(value: object, digits: int = 3) -> str:
     """Return a number as people read it: `digits` significant digits, thousands separated, null as ·."""
     if value is None:

@@ -357,8 +357,8 @@ async def test_export_writes_data_sql_and_provenance(published: Path, browse: Br
             assert "exported 40 rows" in screen_text(app)
         await app.perform("export", path=str(tmp_path / "out.csv"))
         await app.settle()
-        assert csv.read_csv(tmp_path / "out.csv").num_rows == csv.read_csv(tmp_path / "out-2.csv").num_rows == 40
-        assert pq.read_table(tmp_path / "out.parquet").num_rows == 40
+        assert csv.read_csv(tmp_path / "out.csv").num_rows == csv.read_csv(tmp_path / "out-3.csv").num_rows == 40
+        assert pq.read_table(tmp_path / "out-2.parquet").num_rows == 40
         about = json.loads((tmp_path / "out.provenance.json").read_text())
         assert about["rows"] == 40
         assert about["runs"] == ["a000000000000001"]

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -25,6 +25,7 @@ from tui.data.compose import Read, Statement, compose_read, used
 if TYPE_CHECKING:
     import duckdb
     import numpy as np
+    import pyarrow as pa
 
     from atlas.reader import Reader
 
@@ -93,6 +94,13 @@ class Job(Generic[T]):
             if self.stopped.is_set():
                 raise Cancelled(self.what) from error
             raise explain(error) from error
+        except (AtlasError, Cancelled):
+            raise
+        except Exception as error:  # becomes a message to a person: a fault in one view must not end a session
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise QueryError(
+                f"{self.what or 'reading'} failed: {what}", hint="This is a fault of the browser: please report it."
+            ) from error
 
     def _on(self, cursor: "duckdb.DuckDBPyConnection") -> T:
         """Do the work on a cursor; where it lacks memory, on one of another engine that has more."""
@@ -165,6 +173,8 @@ def explain(error: Exception) -> AtlasError:
     return QueryError(text)
 
 
+BATCH = 50_000
+"""Rows that an export holds at once."""
 SMALL: dict[str, str | int] = {"memory_limit": "48MB", "threads": 2, "temp_directory": "", "preserve_insertion_order": "false"}
 """The engine's settings for browsing. What needs more memory is run again by an engine that may take it."""
 
@@ -320,12 +330,30 @@ class Data:
 
         return self.job(work, "console")
 
-    def arrow(self, statement: Statement) -> Job[Any]:
-        """Run one statement and return an Arrow table, for exports."""
-        return self.job(
-            lambda cursor: cursor.sql(statement.sql, params=dict(statement.parameters) or None).to_arrow_table(),
-            statement.title,
+    def arrow(self, statement: Statement, write: "Callable[[pa.Schema, Iterator[pa.RecordBatch], Meter], T]") -> Job[T]:
+        """Run one statement and give its rows to `write` as they come, for exports."""
+        meter = Meter()
+
+        def work(cursor: "duckdb.DuckDBPyConnection") -> T:
+            rows = cursor.sql(statement.sql, params=dict(statement.parameters) or None).to_arrow_reader(BATCH)
+            return write(rows.schema, _batches(rows), meter)
+
+        return self.job(work, "exporting", meter)
+
+
+def _batches(rows: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
+    """Yield batches; the engine's errors come through Arrow as others, and are told apart by their text."""
+    import duckdb
+    import pyarrow as pa
+
+    try:
+        yield from rows
+    except (pa.ArrowException, OSError) as error:
+        text = str(error)
+        kind = (
+            duckdb.OutOfMemoryException if "Out of Memory" in text else duckdb.InterruptException if "INTERRUPT" in text else duckdb.Error
         )
+        raise kind(text) from error
 
 
 class Asker:

@@ -163,7 +163,8 @@ class FeatureComposer:
         """Return the query of published labels that are not retired, and that of people's own since the last publish, None without any."""
         place = self.names.bind(self.view.transcoder_set, "transcoder_set")
         published = (
-            "select layer, feature, text, method <> 'mechanical' as is_written, created_at from label"
+            "select layer, feature, text, method <> 'mechanical' as is_written,"
+            f" source_run is not distinct from {self.run} as is_own, created_at from label"
             f" where not retired and transcoder_set = {place}"
         )
         if not self.view.labels:
@@ -172,15 +173,16 @@ class FeatureComposer:
         texts = self.names.bind(list(self.view.labels.values()), "label_texts")
         own = (
             f"select unnest({keys}) >> 32 as layer, unnest({keys}) & 4294967295 as feature, unnest({texts}) as text,"
-            " true as is_written, 'infinity'::timestamp as created_at"
+            " true as is_written, true as is_own, 'infinity'::timestamp as created_at"
         )
         return published, own
 
     def _label(self) -> str:
-        """Return the label that is shown: the newest of those that people, models or other tools wrote, else the mechanical one."""
+        """Return the label that is shown: the newest of those that people, models or other tools wrote, else this run's mechanical one."""
         if "lab" not in self.sources:
             rows = "\n  union all ".join(filter(None, self.labels()))
-            shown = f"(select layer, feature, arg_max(text, (is_written, created_at)) as text from ({rows}) group by layer, feature)"
+            newest = "arg_max(text, (is_written, is_own, created_at))"
+            shown = f"(select layer, feature, {newest} as text from ({rows}) group by layer, feature)"
             self.sources["lab"] = Source("lab", shown)
         return "lab.text"
 
@@ -303,16 +305,30 @@ class FeatureComposer:
         return Statement("features", "\n".join(lines), self.names.values)
 
 
-def windows(run: str, text: str) -> str:
+def items(run: str, text: str) -> str:
+    """Return the query of the prompts and documents that hold a text, which may go over several tokens."""
+    return (
+        f"select source, item from token where run_id = {run} group by source, item"
+        f" having contains(lower(string_agg(token, '' order by position)), lower({text}))"
+    )
+
+
+def spans(run: str, held: str) -> str:
+    """Return the query of the distinct windows of top contexts in the items of a table."""
+    return (
+        "select distinct source, item, window_start, window_end from context"
+        f" where run_id = {run} and kind = 'top' and (source, item) in (select (source, item) from {held})"
+    )
+
+
+def windows(run: str, text: str, among: str | None = None) -> str:
     """Return the query of the distinct windows of top contexts that hold a text, which may go over several tokens.
 
-    Only items that hold the text anywhere are put together window by window.
+    Only items that hold the text anywhere are put together window by window; `among` is a table of their windows.
     """
     return (
         "select w.source, w.item, w.window_start, w.window_end\n"
-        "      from (select distinct source, item, window_start, window_end from context\n"
-        f"        where run_id = {run} and kind = 'top' and (source, item) in (select (source, item) from token where run_id = {run}\n"
-        f"          group by source, item having contains(lower(string_agg(token, '' order by position)), lower({text})))) w\n"
+        f"      from {among or '(' + spans(run, '(' + items(run, text) + ')') + ')'} w\n"
         f"      join token t on t.run_id = {run} and t.source = w.source and t.item = w.item\n"
         "        and t.position between w.window_start and w.window_end\n"
         "      group by w.source, w.item, w.window_start, w.window_end\n"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas import filters
-from tui.data.compose import Names
+from tui.data.compose import Names, used
 from tui.data.engine import Meter, arrays
-from tui.data.features import BASE, SAME, FeatureComposer, FeatureView, Source, is_of_labels, windows
+from tui.data.features import BASE, SAME, FeatureComposer, FeatureView, Source, is_of_labels, items, spans, windows
 from tui.data.runs import RunInfo
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ CHUNK = 300_000
 """Features that are looked at together."""
 LABELS = 1_000_000
 """Labels that are looked at together."""
+FEW = 1000
+"""Terms, or items of contexts, of which the features are so few that they are asked for at once."""
+MANY = 12
+"""Chunks that are asked for at once where few features are expected: one statement uses all threads, many short ones do not."""
+SPANS = 20_000
+"""Windows that are put together at once."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ def chunks(info: RunInfo) -> list[Chunk]:
         else:
             found.append(Chunk(layer, layer, start, start + n))
     return found
+
+
+def _together(group: list[Chunk]) -> Chunk:
+    return Chunk(group[0].low, group[-1].high, group[0].start, group[-1].stop)
 
 
 class Places:
@@ -183,12 +193,19 @@ class Masks:
         (source,) = composer.sources.values()
         return self._scan(lambda: source_text(source, condition), composer.names, within)
 
-    def _scan(self, text: Callable[[], str], names: Names, within: "Array | None") -> "Array":
-        """Return the mask of a statement that gives layers and features."""
+    def _scan(self, text: Callable[[], str], names: Names, within: "Array | None", *, at_once: int = 1) -> "Array":
+        """Return the mask of a statement that gives layers and features; `at_once` chunks are asked for together."""
         mask = self._empty()
         sql = text()
-        for chunk in self._wanted(within):
-            self._set(mask, self._fetch(sql, names, chunk))
+        wanted = list(self._wanted(within)) if at_once > 1 else self._wanted(within)
+        group: list[Chunk] = []
+        for chunk in wanted:
+            if group and (len(group) == at_once or group[-1].stop != chunk.start):
+                self._set(mask, self._fetch(sql, names, _together(group)))
+                group = []
+            group.append(chunk)
+        if group:
+            self._set(mask, self._fetch(sql, names, _together(group)))
         return mask
 
     def _fetch(self, text: str, names: Names, chunk: Chunk) -> "dict[str, Array]":
@@ -218,6 +235,7 @@ class Masks:
         condition, negated = composer.label_test(tree)
         published, own = composer.labels()
         mask = self._empty()
+        condition = self._sieved(tree, condition, composer.names)
         ((rows,),) = self.cursor.execute("select count(*) from label").fetchall()
         share = len(self.chunks)
         for low in range(0, rows, LABELS):
@@ -229,43 +247,74 @@ class Masks:
         self.meter.step(share)
         return ~mask if negated else mask
 
+    def _sieved(self, tree: filters.Filter, condition: str, names: Names) -> str:
+        """Return a condition on labels behind a sieve that costs a third of it: making millions of texts lower case takes longest."""
+        match tree:
+            case filters.Compare(_, "~" | "!~", value) if value:
+                # An `and` would not do: the engine asks what it believes to be cheaper first.
+                run = uncased(str(value))
+                sieve = f"regexp_matches(text, {names.bind(any_case(str(value)), 'pattern')})"
+                sieve = f"contains(text, {names.bind(run, 'run_of')})" if len(run) > 1 else sieve
+                found = f"contains(text, {names.bind(str(value), 'exact')})"
+                return f"case when {found} then true when {sieve} then {condition} else false end"
+        return condition
+
     def _set(self, mask: "Array", found: "dict[str, Array]") -> None:
         """Set the places of layers and features."""
         places, _ = self.places(found["layer"], found["feature"])
         mask[places] = True
 
     def _promoted(self, text: str, within: "Array | None") -> "Array":
-        """Return who promotes a token that holds the text."""
+        """Return who promotes a token that holds the text: the vocabulary is looked through once, then its numbers are looked for."""
         if not self.info.has_terms:
             return self._base(filters.Compare("promotes", "~", text), within)
         names = Names()
         run, place = names.bind(self.view.run_id, "run"), names.bind(text, "text")
-        sql = (
-            f"select layer, feature from feature_term where run_id = {run} and layer between $low and $high"
-            f" and term in (select term from term where run_id = {run} and contains(lower(token), lower({place})))"
-        )
-        return self._scan(lambda: sql, names, within)
-
-    def _contexts(self, text: str, within: "Array | None") -> "Array":
-        """Return who has a top context whose window holds the text."""
-        names = Names()
-        run, place = names.bind(self.view.run_id, "run"), names.bind(text, "text")
-        found = self.cursor.execute(windows(run, place), names.values).fetchall()
-        if not found:
+        terms = f"select term from term where run_id = {run} and contains(lower(token), lower({place}))"
+        n_terms = self._keep("tui_term", terms, names)
+        if not n_terms:
             self.meter.step(len(self.chunks))
             return self._empty()
         names = Names()
         run = names.bind(self.view.run_id, "run")
-        columns = ("source", "item", "window_start", "window_end")
-        lists = [
-            f"unnest({names.bind(list(values), name)}) as {name}" for name, values in zip(columns, zip(*found, strict=True), strict=True)
-        ]
+        sql = f"select layer, feature from feature_term where run_id = {run} and layer between $low and $high and term in (from tui_term)"
+        return self._scan(lambda: sql, names, within, at_once=MANY if n_terms <= FEW else 1)
+
+    def _contexts(self, text: str, within: "Array | None") -> "Array":
+        """Return who has a top context whose window holds the text.
+
+        The items that hold it come first: where they are few, the large table is asked for their numbers and little else of it is read.
+        Windows are put together some at a time, since all of a common word would not fit the memory for browsing.
+        """
+        composer = self._composer()
+        names, run = composer.names, composer.run
+        place = names.bind(text, "text")
+        n_items = self._keep("tui_item", items(run, place), names)
+        few = f" and item = any({names.bind(self._column_of('tui_item', 'item'), 'items')})" if 0 < n_items <= FEW else ""
+        n_spans = self._keep("tui_span", spans(run, "tui_item") + few, names) if n_items else 0
+        n_windows = 0
+        for low in range(0, n_spans, SPANS):
+            slice_of = f"(from tui_span where rowid between {low} and {low + SPANS - 1})"
+            n_windows = self._keep("tui_window", windows(run, place, slice_of), names, more=low > 0)
+        if not n_windows:
+            self.meter.step(len(self.chunks))
+            return self._empty()
         sql = (
-            f"select c.layer, c.feature from context c semi join (select {', '.join(lists)}) w"
-            " on w.source::token_source = c.source and w.item = c.item and w.window_start = c.window_start and w.window_end = c.window_end"
-            f" where c.run_id = {run} and c.kind = 'top' and c.layer between $low and $high"
+            "select c.layer, c.feature from context c semi join tui_window w"
+            " on w.source = c.source and w.item = c.item and w.window_start = c.window_start and w.window_end = c.window_end"
+            f" where c.run_id = {run} and c.kind = 'top' and c.layer between $low and $high{few.replace(' item', ' c.item')}"
         )
-        return self._scan(lambda: sql, names, within)
+        return self._scan(lambda: sql, names, within, at_once=MANY if few else 2)
+
+    def _column_of(self, table: str, column: str) -> list[int]:
+        return [row[0] for row in self.cursor.execute(f"select distinct {column} from {table}").fetchall()]
+
+    def _keep(self, name: str, text: str, names: Names, *, more: bool = False) -> int:
+        """Keep the rows of a statement in a table of this cursor, so that they are found once for all layers; return how many there are."""
+        self.meter.check()
+        verb = f"insert into {name}" if more else f"create or replace temp table {name} as"
+        self.cursor.execute(f"{verb} {text}", used(text, names.values))
+        return int(self.cursor.execute(f"select count(*) from {name}").fetchall()[0][0])
 
 
 def source_text(source: Source, condition: str, *more: str) -> str:
@@ -273,3 +322,26 @@ def source_text(source: Source, condition: str, *more: str) -> str:
     selected = ", ".join((f"{source.alias}.layer", f"{source.alias}.feature", *more))
     conditions = (*source.conditions, f"{source.alias}.layer between $low and $high", condition)
     return f"select {selected} from {source.rows} {source.alias} where " + " and ".join(conditions)
+
+
+def any_case(text: str) -> str:
+    """Return a regular expression for a text in any case; it may find more than comparing lower case does, never less."""
+    folded = {"i": "İ", "k": "\u212a", "å": "\u212b", "ω": "\u2126", "ß": "ẞ", "θ": "ϴ"}
+    pattern = ""
+    for char in text:
+        low = char.lower() if len(char.lower()) == 1 else char
+        same = {char, low, *(other for other in (char.upper(), char.title(), folded.get(low, low)) if len(other) == 1)}
+        same |= {"i"} if char == "İ" else set()
+        if "\n" in same or "\0" in same:
+            return "(?s)."
+        pattern += f"[{''.join(sorted(chr(92) + one if not one.isalnum() and one.isascii() else one for one in same))}]"
+    return pattern
+
+
+def uncased(text: str) -> str:
+    """Return the longest stretch of a text that has no letter with a case: it stands the same in every text that holds it."""
+    longest = run = ""
+    for char in text:
+        run = run + char if char.lower() == char.upper() else ""
+        longest = max(longest, run, key=len)
+    return longest

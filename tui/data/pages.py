@@ -230,9 +230,10 @@ def _score(view: FeatureView, info: RunInfo, keys: set[tuple[int, int]], column:
 
 def _labels(view: FeatureView, keys: set[tuple[int, int]]) -> Statement:
     names = Names()
-    place = names.bind(view.transcoder_set, "transcoder_set")
+    place, run = names.bind(view.transcoder_set, "transcoder_set"), names.bind(view.run_id, "run")
+    newest = f"(l.method <> 'mechanical', l.source_run is not distinct from {run}, l.created_at)"
     text = (
-        "select l.layer, l.feature, arg_max(l.text, (l.method <> 'mechanical', l.created_at)) from label l"
+        f"select l.layer, l.feature, arg_max(l.text, {newest}) from label l"
         f" where not l.retired and l.transcoder_set = {place} and {_these(names, keys, 'l')} group by l.layer, l.feature"
     )
     return Statement("labels", text, names.values)

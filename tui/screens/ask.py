@@ -21,6 +21,7 @@ from tui.columns import Column, plain, result_columns
 from tui.data import Statement
 from tui.screens.base import AtlasScreen, bindings_of
 from tui.text import number, safe, token
+from tui.widgets.line_input import LineInput
 from tui.widgets.line_view import Line, LineView, Link, Section
 from tui.widgets.modals import Field
 from tui.widgets.paged_table import PagedTable
@@ -82,7 +83,7 @@ class AskScreen(AtlasScreen):
 
     def body(self) -> Sequence[Widget]:
         """Return fields, features and continuation."""
-        fields = {name: Input(id=name, placeholder=text, compact=True) for name, text in FIELDS.items()}
+        fields = {name: LineInput(id=name, placeholder=text, compact=True) for name, text in FIELDS.items()}
         for name in STEERED[1:]:
             fields[name].add_class("small")
         rows = (*(fields[name] for name in ASKED), Horizontal(*(fields[name] for name in STEERED)))
@@ -268,7 +269,7 @@ class AskScreen(AtlasScreen):
         self.start(partial(self._export, Path(path).expanduser()), group="work")
 
     async def _export(self, path: Path) -> None:
-        from tui.export import write_export
+        from tui.export import Batches, write_export
 
         rows = [self.result.row_at(place) for place in range(self.result.source.count)]
         names, asked, data = list(self.names), dict(self.asked), self.session.data
@@ -282,13 +283,13 @@ class AskScreen(AtlasScreen):
         }
         statement = self.statements[0] if self.statements else Statement(QUESTION, "select 'no feature of the answer has a card'")
 
-        def work(_cursor: Any) -> tuple[Path, int]:
+        def work(_cursor: Any) -> tuple[Path, int, bool]:
             import pyarrow as pa
 
             table = pa.table({name: pa.array([row[place] for row in rows if row]) for place, name in enumerate(names)})
-            return write_export(path, table, statement, about), table.num_rows
+            return write_export(path, Batches(table.schema, table.to_batches()), statement, about)
 
-        written, n_rows = await self.get(data.job(work, "export"))
+        written, n_rows, _ = await self.get(data.job(work, "export"))
         self.status.say(f"exported {n_rows:,} rows to {written}, with .sql and .provenance.json", "positive")
 
     def feature_here(self) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from tui.data import Cancelled, Job, Statement
 from tui.data.runs import RunInfo
 from tui.session import Session
 from tui.widgets.frame import StatusLine, TabLine
+from tui.widgets.line_input import LineInput
 from tui.widgets.line_view import LineView
 from tui.widgets.paged_table import PagedTable
 
@@ -46,6 +47,8 @@ class AtlasScreen(Screen[None]):
     NAME: ClassVar[str] = ""
     FIRST: ClassVar[str] = ""
     """Selector of the widget that has the focus at first."""
+    EXPORTED: ClassVar[int | None] = None
+    """Rows that an export takes at most; None: all."""
     DEFAULT_CSS = """
     AtlasScreen { layers: base; }
     AtlasScreen #body { height: 1fr; }
@@ -77,7 +80,7 @@ class AtlasScreen(Screen[None]):
         """Lay out the frame around the body."""
         yield TabLine(self.NAME)
         yield Container(*self.body(), id="body")
-        yield Input(id="filter", placeholder='layer>=20 and rate.en>0.2 · label~"hot" · starred · or words to search for')
+        yield LineInput(id="filter", placeholder='layer>=20 and rate.en>0.2 · label~"hot" · starred · or words to search for')
         yield StatusLine()
         yield Footer(show_command_palette=False)
 
@@ -130,10 +133,9 @@ class AtlasScreen(Screen[None]):
             self.fail(error)
 
     def fail(self, error: AtlasError) -> None:
-        """Show an error."""
+        """Show an error, whole, in the status line."""
         first = " ".join(error.message.split())
         self.status.say(f"{first} — {error.hint}" if error.hint else first, "negative")
-        self.browser.notify(str(error), severity="error", markup=False, timeout=8)
 
     async def get(self, job: Job[T]) -> T:
         """Wait for a job, showing that it runs."""
@@ -229,7 +231,7 @@ class AtlasScreen(Screen[None]):
             self.query_one(self.FIRST).focus()
 
     def do_cancel(self) -> None:
-        """Close the filter field, else stop what is running, else take the filter off."""
+        """Close the filter field, else stop what is running, else take an error off, else the filter."""
         if self.query_one("#filter", Input).has_class("open"):
             self._close_filter()
             return
@@ -241,7 +243,7 @@ class AtlasScreen(Screen[None]):
         if stopped:
             self.status.work("")
             self.status.say("stopped")
-        elif self.filter_text:
+        elif not self.status.settle() and self.filter_text:
             self.do_filter("")
 
     async def do_open(self) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import duckdb
 
 DISPLAY = 500
-HARD = 100_000
 KEPT = 50
 TYPING = "▲ keys type here · esc leaves the editor: then 1 to 0, ? … are commands"
 READING = "▼ keys are commands · tab returns to the editor"
@@ -38,6 +37,8 @@ class ConsoleScreen(AtlasScreen):
 
     NAME = "console"
     FIRST = "#editor"
+    EXPORTED = 10_000_000
+    """A statement's hard limit, whatever is shown: a join without a condition would fill the disk."""
     BINDINGS: ClassVar[list[BindingType]] = bindings_of("console")
     DEFAULT_CSS = """
     ConsoleScreen #editor { height: 40%; min-height: 5; border: none; }
@@ -73,7 +74,7 @@ class ConsoleScreen(AtlasScreen):
         if not self.functions:
             work = "reading the names of functions"
             self.functions = await self.get(self.session.data.job(_functions, work))
-        self.status.say(f"ctrl+j or F5 runs · ctrl+space completes · shows {DISPLAY} rows, e exports all")
+        self.status.say(f"ctrl+j or F5 runs · ctrl+space completes · shows {DISPLAY} rows, e exports {self.EXPORTED:,}")
 
     async def do_ask(self, sql: str | None = None) -> None:
         """Run the statement in the editor, or a given one."""
@@ -88,6 +89,7 @@ class ConsoleScreen(AtlasScreen):
 
     async def _ask(self, sql: str) -> None:
         self.result.fill([], (), message="running …")
+        self.status.say("running …")
         try:
             statement, self.names, rows = await self.get(self.session.data.console(sql, DISPLAY))
         except BaseException:
@@ -98,7 +100,9 @@ class ConsoleScreen(AtlasScreen):
         if len(self.names) == 2 and self.names[0].endswith(("_plan", "_key")) and any("\n" in str(row[1]) for row in shown):
             shown, self.names = [(line,) for row in shown for line in str(row[1]).splitlines()], ["plan"]
         self.result.fill(shown, result_columns(self.names, shown, most=200 if self.names == ["plan"] else 40), message="No row.")
-        more = f"{DISPLAY:,} of more than {DISPLAY:,} rows" if len(rows) > DISPLAY else f"{len(shown):,} rows"
+        more = (
+            f"{DISPLAY:,} of more than {DISPLAY:,} rows" if len(rows) > DISPLAY else f"{len(shown):,} row{'s' if len(shown) != 1 else ''}"
+        )
         self.status.say(more)
 
     async def do_open(self) -> None:

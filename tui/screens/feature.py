@@ -10,13 +10,13 @@ from textual import events
 from textual.binding import BindingType
 from textual.widget import Widget
 
-from atlas.errors import UsageError
+from atlas.errors import AtlasError, UsageError
 from atlas.ids import feature_name
 from tui import card_lines
 from tui.card import Card, Rows, read_card
 from tui.data import Asker, feature_key
 from tui.screens.base import AtlasScreen, bindings_of
-from tui.widgets.line_view import LineView
+from tui.widgets.line_view import LineView, Section, text_line
 
 WIDE = 124
 
@@ -55,8 +55,19 @@ class FeatureScreen(AtlasScreen):
 
     async def load(self) -> None:
         """Read the card and the newest words."""
-        if not self.arguments:
-            await self._choose_first()
+        asked = dict(self.arguments)
+        try:
+            if not self.arguments:
+                await self._choose_first()
+                asked = dict(self.arguments)
+            await self._read()
+        except BaseException as error:
+            # What is shown and what `.`, `l` and `n` speak of stay one feature, unless another is being read by now.
+            if self.arguments == asked:
+                self._stay(error)
+            raise
+
+    async def _read(self) -> None:
         layer, feature = self.arguments["layer"], self.arguments["feature"]
         session = self.session
         run_id, transcoder_set = session.run_id, session.transcoder_set
@@ -69,15 +80,23 @@ class FeatureScreen(AtlasScreen):
 
         (card, self.own_labels, self.own_notes), statements = await self.get(session.data.gather(work, f"L{layer}_F{feature}"))
         if card.row is None:
-            self.query_one("#card", LineView).show([])
-            self.card = None
             raise UsageError(
                 f"this run has no feature {feature_name(layer, feature)}", hint="Press o to jump to another, r to choose another run."
             )
-        self.card = card
+        self.card, self.card_of = card, run_id
         self.statements = sorted(statements, key=lambda statement: statement.title != "contexts")
         self.draw()
         self.status.say(f"{feature_name(layer, feature)} · [ ] sections · enter follows · < > neighbours in the layer")
+
+    def _stay(self, error: BaseException) -> None:
+        """Stay with the card that is shown; where it is of another run, or there is none, say why."""
+        if self.card is not None and self.card_of == self.session.run_id:
+            self.arguments = {"layer": self.card.layer, "feature": self.card.feature}
+            return
+        self.card, self.shown, self.arguments, self.statements = None, None, {}, []
+        said = (error.message, error.hint or "") if isinstance(error, AtlasError) else ("stopped",)
+        self.query_one("#card", LineView).show([Section("No feature", tuple(text_line(text, "dim") for text in said if text))])
+        self.query_one("#more", LineView).show([])
 
     async def _choose_first(self) -> None:
         """Begin with the first feature of the run that is active."""
@@ -116,6 +135,8 @@ class FeatureScreen(AtlasScreen):
         self.shown = (card.layer, card.feature)
 
     shown: tuple[int, int] | None = None
+    card_of: str = ""
+    """The run that the card is of."""
 
     def on_resize(self, event: events.Resize) -> None:
         """Lay out again."""

@@ -11,14 +11,14 @@ from textual.binding import BindingType
 from textual.widget import Widget
 
 from atlas import filters
-from atlas.errors import UsageError
+from atlas.errors import AtlasError, UsageError
 from atlas.ids import feature_name
 from atlas.memory_filter import passes
 from tui import graph_card
 from tui.data import Asker
 from tui.graph_card import GraphData, Rows
 from tui.screens.base import AtlasScreen, bindings_of
-from tui.widgets.line_view import LineView
+from tui.widgets.line_view import LineView, Section, text_line
 
 WIDE = 124
 STEPS = (0.0, 0.05, 0.1, 0.2, 0.5)
@@ -86,7 +86,14 @@ class GraphScreen(AtlasScreen):
             edges = ([], []) if node is None else graph_card.read_edges(ask, run_id, row["graph"], node, kind)
             return graphs, data, node, edges
 
-        (self.graphs, data, self.node, (self.into, self.out)), statements = await self.get(self.session.data.gather(work, "graph"))
+        try:
+            (self.graphs, data, self.node, (self.into, self.out)), statements = await self.get(self.session.data.gather(work, "graph"))
+        except AtlasError as error:
+            self.data, self.data_of, self.node, self.graphs, self.statements = None, None, None, [], []
+            said = (error.message, error.hint or "")
+            self.where.show([Section("No graph", tuple(text_line(text, "dim") for text in said if text))])
+            self.edges.show([])
+            raise
         self.data, self.data_of = data, (run_id, data.row["graph"])
         self.statements = sorted(statements, key=lambda statement: statement.title not in ("edges in", "edges out"))
         self.draw()

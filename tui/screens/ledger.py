@@ -11,7 +11,7 @@ from textual import events, on
 from textual.widget import Widget
 
 from atlas import filters
-from atlas.errors import AtlasError
+from atlas.errors import AtlasError, UsageError
 from atlas.memory_filter import passes
 from tui.columns import Column, plain, result_columns
 from tui.data import Statement
@@ -81,6 +81,8 @@ class LedgerScreen(AtlasScreen):
         from queries.loader import question
 
         await self.info()
+        if self.session.run is None:
+            raise UsageError("this atlas has no run yet", hint="`atlas ingest` or `atlas import` makes one, `atlas publish` shows it.")
         parameters = part.parameters(self.session)
         if any(parameter.name == "run" for parameter in question(part.question).parameters):
             parameters.setdefault("run", self.session.run_id)

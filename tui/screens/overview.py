@@ -51,13 +51,16 @@ class OverviewScreen(AtlasScreen):
         rows, statements = await self.get(session.data.gather(lambda ask: _facts(ask, session.run_id), "overview"))
         self.fact_sections = [_atlas_section(about, rows), *_run_sections(session.runs, session.run_id, rows)]
         self.statements = list(statements)
-        self.answer_sections = [section(headline, None) for headline in HEADLINES]
+        no_run = (text_line("this atlas has no run yet", "dim"),)
+        self.answer_sections = [
+            Section(headline.title, no_run, headline.question) if session.run is None else section(headline, None) for headline in HEADLINES
+        ]
         self.draw(keep=False)
         self.status.say("enter opens the question behind an answer · 2 features · 7 questions · ? help")
         of_runs = await self.get(
             session.data.job(lambda _cursor: {headline.question for headline in HEADLINES if _takes_run(headline.question)})
         )
-        for number_, headline in enumerate(HEADLINES):
+        for number_, headline in enumerate(HEADLINES if session.run is not None else ()):
             try:
                 parameters = {**headline.parameters, **({"run": session.run_id} if headline.question in of_runs else {})}
                 statement, names, found = await self.get(session.data.ask(headline.question, parameters))

@@ -82,7 +82,10 @@ class PromptsScreen(AtlasScreen):
         shown = [row for row in self.rows if passes(tree, row)]
         wanted = self.arguments.get("prompt")
         ids = [row["prompt"] for row in shown]
-        self.table.fill([tuple(row[column.name] for column in COLUMNS) for row in shown], message="This run has no such prompt.")
+        self.table.fill(
+            [tuple(row[column.name] for column in COLUMNS) for row in shown],
+            message="No prompt passes this filter." if self.rows else "This run has no prompts.",
+        )
         if wanted in ids:
             self.table.place = ids.index(wanted)
             self.table.go(self.table.place)

@@ -17,6 +17,7 @@ from tui.columns import Column, plain, result_columns
 from tui.screens.base import AtlasScreen, bindings_of
 from tui.screens.follow import follow_row
 from tui.text import fit, safe
+from tui.widgets.line_input import LineInput
 from tui.widgets.line_view import LineView, Section, text_line
 from tui.widgets.paged_table import PagedTable
 
@@ -44,7 +45,7 @@ class Form(VerticalScroll):
         for parameter in question.parameters:
             value = values.get(parameter.name, parameter.default)
             meaning = safe(parameter.meaning) + (f" [{', '.join(parameter.choices)}]" if parameter.choices else "")
-            field = Input(
+            field = LineInput(
                 "" if value is None else _text(value), placeholder="required" if parameter.required else "null", name=parameter.name
             )
             title = Static(fit(f"{parameter.name} · {parameter.type}", 29), classes="name", markup=False)

@@ -16,7 +16,7 @@ from textual.widget import Widget
 from tui.actions import SCREENS, SHORT
 from tui.columns import Part
 from tui.data.engine import Meter
-from tui.text import fit, safe, width
+from tui.text import fit, safe, width, wrap
 from tui.widgets.styles import CLASSES, CSS, styled
 
 BREAK = "  │ "
@@ -87,6 +87,8 @@ class StatusLine(Widget):
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $panel;" + CSS + "}"
     COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
+    LINES = 4
+    """Lines that an error may take: it is read whole here, since a box on top of the screen would hide what it speaks of."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,11 +97,34 @@ class StatusLine(Widget):
         self.busy = ""
         self.meter: Meter | None = None
         self.since = 0.0
+        self.calm = ""
+        """What stood here before an error."""
+        self.lines = [""]
 
     def say(self, text: str, style: str = "") -> None:
         """Show a text."""
         self.text, self.style_name = safe(text), style
+        if style != "negative":
+            self.calm = self.text
+        self._fold()
+
+    def settle(self) -> bool:
+        """Take an error off again; say whether there was one."""
+        if self.style_name != "negative":
+            return False
+        self.say(self.calm)
+        return True
+
+    def _fold(self) -> None:
+        """Give an error as many lines as it takes."""
+        cells = max(10, self.size.width - 2)
+        self.lines = wrap(self.text, cells, self.LINES) if self.style_name == "negative" and self.size.width else [self.text]
+        self.styles.height = len(self.lines)
         self.refresh()
+
+    def on_resize(self) -> None:
+        """Fold an error anew."""
+        self._fold()
 
     def work(self, what: str, meter: Meter | None = None) -> None:
         """Show that something is running, and how far it is; an empty text ends it."""
@@ -113,14 +138,14 @@ class StatusLine(Widget):
         self.set_interval(0.1, lambda: self.refresh() if self.busy else None)
 
     def render_line(self, y: int) -> Strip:
-        """Draw the line."""
+        """Draw a line."""
         right = ""
         waited = time.monotonic() - self.since
-        if self.busy and waited >= 0.15:
+        if self.busy and waited >= 0.15 and y == 0:
             share = None if self.meter is None else self.meter.share
             done = "" if share is None else f" {share:.0%}"
             right = f" {SPINNER[int(waited * 10) % len(SPINNER)]} {safe(self.busy)}{done} {waited:.1f} s · esc stops "
         room = self.size.width - width(right)
-        parts: list[Part] = [(fit(" " + self.text, max(0, room)), self.style_name), (right, "accent")]
+        parts: list[Part] = [(fit(" " + (self.lines[y] if y < len(self.lines) else ""), max(0, room)), self.style_name), (right, "accent")]
         base = self.rich_style
         return Strip(styled(self, parts)).adjust_cell_length(self.size.width, base).apply_style(base)

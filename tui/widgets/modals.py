@@ -15,6 +15,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui.text import safe
+from tui.widgets.line_input import LineInput
 from tui.widgets.line_view import LineView, Section
 
 
@@ -36,7 +37,7 @@ class Field(ModalScreen[str | None]):
         """Lay out the field."""
         with Vertical() as box:
             box.border_title = safe(self.heading)
-            yield Input(self.value, id="field")
+            yield LineInput(self.value, id="field")
             if self.help_text:
                 yield Static(self.help_text, markup=False)
 
