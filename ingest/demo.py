@@ -1,19 +1,26 @@
-"""The demo atlas: the embedded bilingual model and, beside it, its negative control, analysed by one plan; and two traced prompts.
+"""The demo atlas: the embedded bilingual model and, beside it, its negative control, analysed by one plan; and an example of all else.
 
-In: a folder. Out: four runs in it. The two models share nothing but the plan, so that each is analysed in a process of its own.
+In: a folder. Out: nine runs in it.
+
+1. The two models share nothing but the plan, so that each is analysed in a process of its own.
+2. The control stops before circuits. Its process goes on with what needs neither run: other behaviours of the bilingual model, two traced
+   prompts, a steered one, intruders that the model looks for (`ingest.demo_examples`).
+3. The bilingual run becomes visible after all of these, so that questions without a run speak of it. What reads it comes last: scores
+   of its labels, and the comparison of its features with the control's.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
 from atlas.folder import Atlas
+from ingest import demo_examples
 from ingest.plan import Plan
 
 Progress = Callable[[str, int, int], None]
@@ -37,14 +44,18 @@ CONTROL = dataclasses.replace(
     BILINGUAL, name="control", model="embedded:control", transcoders="embedded:control", gate=0.0, until="interventions"
 )
 
-TRACED = (("en", "The opposite of the word hot is"), ("fr", "Le contraire exact du mot chaud est"))
-"""Prompts (language, text) whose attribution graphs stand in the demo, each a run of its own, traced on the bilingual model."""
+TASKS = Plan(
+    name=demo_examples.TASKS,
+    behaviours=("agreement", "gated_request", "two_hop"),
+    max_concepts=6,
+    until="activations",
+    transcoders="embedded:bilingual",
+)
+"""Other behaviours of the bilingual model: minimal pairs, and features that serve several behaviours."""
 
 
 def build_demo(folder: Path, progress: Progress | None = None) -> dict[str, str]:
-    """Analyse both models and trace the prompts; return run name -> run id of the two. Complete runs are left as they are.
-
-    The bilingual run becomes visible last, so that questions without a run speak of it.
+    """Build all runs; return run name -> run id of the two models. Complete runs are left as they are.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -57,47 +68,40 @@ def build_demo(folder: Path, progress: Progress | None = None) -> dict[str, str]
             CONTROL.name: pool.submit(_run, folder, CONTROL, reports, None, control_is_visible),
             BILINGUAL.name: pool.submit(_run, folder, BILINGUAL, reports, control_is_visible, None),
         }
-        while not all(future.done() for future in running.values()) or not reports.empty():
-            _relay(reports, progress)
-        return {name: future.result() for name, future in running.items()}
+        _relay(running.values(), reports, progress)
+        runs = {name: future.result() for name, future in running.items()}
+        for example in (demo_examples.score_by_rule, demo_examples.compare_models):
+            pool.submit(example, folder).result()
+        return runs
 
 
 def _run(folder: Path, plan: Plan, reports: Any, wait_for: Any, signal: Any) -> str:
-    """Run one plan in this process, sending its progress; show it after `wait_for`, then (in any case) set `signal`."""
+    """Run one plan in this process, sending its progress; show it after `wait_for`, or do the examples after it and set `signal`."""
     from ingest.pipeline import run_plan
 
     def report(stage: str, done: int, total: int) -> None:
-        reports.put((f"{plan.name}: {stage}", done, total))
+        reports.put((f"{current.name}: {stage}", done, total))
 
+    current = plan
     try:
-        before_finish = None if wait_for is None else wait_for.wait
-        run = run_plan(folder, plan, progress=report, before_finish=before_finish).run_id
-        if signal is not None:
-            _trace(folder)  # by the process that is done first
+        run = run_plan(folder, plan, progress=report, before_finish=None if wait_for is None else wait_for.wait).run_id
+        if signal is not None:  # by the process that is done first
+            current = TASKS
+            run_plan(folder, TASKS, progress=report)
+            demo_examples.trace_and_steer(folder)
+            demo_examples.judge_by_model(folder)
         return run
     finally:
         if signal is not None:
             signal.set()
 
 
-def _trace(folder: Path) -> None:
-    """Put the attribution graphs of the traced prompts into the atlas."""
-    from ingest.model import load_model
-    from ingest.sources import resolve_source
-    from ingest.trace import trace_loaded
-    from ingest.trace_run import commit_trace
-    from ingest.transcoder import TranscoderSet
-
-    sources = {"model": resolve_source(BILINGUAL.model, "model"), "transcoders": resolve_source(BILINGUAL.transcoders, "transcoders")}
-    model, transcoders = load_model(sources["model"].path), TranscoderSet.open(sources["transcoders"].path)
-    for language, text in TRACED:
-        commit_trace(folder, trace_loaded(model, transcoders, prompt=text), sources, language)
-
-
-def _relay(reports: Any, progress: Progress | None) -> None:
-    try:
-        report = reports.get(timeout=0.1)
-    except Empty:
-        return
-    if progress is not None:
-        progress(*report)
+def _relay(running: Collection[Future[str]], reports: Any, progress: Progress | None) -> None:
+    """Pass reports on until all is done."""
+    while not all(future.done() for future in running) or not reports.empty():
+        try:
+            report = reports.get(timeout=0.1)
+        except Empty:
+            continue
+        if progress is not None:
+            progress(*report)

@@ -274,7 +274,7 @@ class LanguageModel:
         rows: list[list[int]] = []
         offsets: list[tuple[tuple[int, int], ...]] = []
         for text in texts:
-            encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             ids, spans = list(encoded["input_ids"]), [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
             if prepend and token is not None and not (ids and ids[0] in tokenizer.all_special_ids):
                 ids, spans = [token, *ids], [(0, 0), *spans]

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 import atlas
 from atlas.check import check
 from atlas.runs import tables_equal
-from ingest.demo import BILINGUAL, CONTROL
+from ingest.demo import BILINGUAL, CONTROL, TASKS
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,8 +44,9 @@ SMALL = ("--max-concepts", "4", "--until", "communities", "--gate", "0")
 def test_the_demo_has_both_runs_and_is_whole(demo_atlas: Path) -> None:
     listed = rows(run("runs", "list", "--atlas", demo_atlas, "-f", "csv").stdout)
     names = [row["name"] for row in listed]
-    assert (names[0], names[-1], len(names)) == (CONTROL.name, BILINGUAL.name, 4)
-    assert all(name.startswith("trace of ") for name in names[1:-1])
+    assert (names[0], names[1]) == (CONTROL.name, TASKS.name)
+    assert [name.partition(" of ")[0] for name in names[2:6]] == ["trace", "trace", "steering", "scores"]
+    assert names[6:] == [BILINGUAL.name, "scores of labels by rule", "bilingual beside control"]
     assert check(demo_atlas) == []
 
 
@@ -263,7 +264,7 @@ def test_a_damaged_shard_is_named_and_not_published(demo_atlas: Path, tmp_path: 
     assert shard.name in run("check", folder, "-f", "csv", code=4).stdout
     assert shard.name in run("publish", folder, code=4).stderr
     with atlas.open(folder) as reader:
-        assert reader.sql("select count(*) from run").rows() == [(4,)]
+        assert reader.sql("select count(*) from run").rows() == [(9,)]
 
 
 def test_a_damaged_database_is_damage_and_not_a_wrong_question(demo_atlas: Path, tmp_path: Path) -> None:

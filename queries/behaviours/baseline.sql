@@ -62,6 +62,14 @@ quality as (
     from transcoder_quality
     where run_id = $run and language <> 'xx'
     group by grouping sets ((language), ())
+),
+normal as (
+    select 1.959963984540054::double ** 2 as square
+),
+spread as (
+    select c.*, sqrt(accuracy * (1 - accuracy) / n_prompts + square / (4.0 * n_prompts * n_prompts)) as spread
+    from counted c
+    cross join normal
 )
 select
     c.behaviour,
@@ -71,12 +79,8 @@ select
     c.n_concepts,
     c.n_correct,
     c.accuracy,
-    (c.accuracy + 1.920729 / c.n_prompts
-        - 1.959964 * sqrt(c.accuracy * (1 - c.accuracy) / c.n_prompts + 0.960365 / (c.n_prompts * c.n_prompts)))
-        / (1 + 3.841459 / c.n_prompts) as low,
-    (c.accuracy + 1.920729 / c.n_prompts
-        + 1.959964 * sqrt(c.accuracy * (1 - c.accuracy) / c.n_prompts + 0.960365 / (c.n_prompts * c.n_prompts)))
-        / (1 + 3.841459 / c.n_prompts) as high,
+    (c.accuracy + z.square / (2 * c.n_prompts) - sqrt(z.square) * c.spread) / (1 + z.square / c.n_prompts) as low,
+    (c.accuracy + z.square / (2 * c.n_prompts) + sqrt(z.square) * c.spread) / (1 + z.square / c.n_prompts) as high,
     c.top1_correct,
     c.mean_margin,
     c.mean_entropy,
@@ -84,7 +88,8 @@ select
     c.accuracy >= g.gate as passes,
     q.fvu,
     q.kl_replaced
-from counted c
+from spread c
+cross join normal z
 left join behaviour g on g.run_id = $run and g.behaviour = c.behaviour
 left join quality q on q.language = c.language
 order by c.behaviour, c.language, c.split;

@@ -3,7 +3,7 @@
 -- Features active on one prompt of the pair and not on the other, over all pairs of a behaviour; both directions.
 -- decides: which features to patch to flip a gate
 -- grain: one row per behaviour, variant and feature
--- main: prompt_pair
+-- main: feature_contrast
 -- key: behaviour, variant, layer, feature
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table

@@ -17,7 +17,7 @@
 --   n_undecided | bigint | tests | neither: an interval leaves it open, or it could not be measured
 --   mean_value | double | - | mean measured value
 --   mean_control | double | - | mean over controls
---   smallest_p | double | - | smallest p-value
+--   smallest_p | double | - | smallest p-value; null where tests rest on intervals, as those of an ingest do
 --   for_elsewhere | double | share | share of other behaviours' tests of this type that support it
 --   fits_every | boolean | - | whether the test supports its type on every behaviour (of two or more) and so tells none apart
 --   evidence | varchar | - | what was done, what came out, and what counts as evidence for

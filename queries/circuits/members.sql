@@ -39,7 +39,7 @@ ablated as (
     group by m.layer, m.feature
 ),
 named as (
-    select l.layer, l.feature, arg_max(l.text, (l.method <> 'mechanical', l.created_at, l.label_id)) as label
+    select l.layer, l.feature, arg_max(l.text, (l.method <> 'mechanical', l.source_run is not distinct from $run, l.created_at, l.label_id)) as label
     from label l
     join run r on r.run_id = $run and r.transcoder_set = l.transcoder_set
     where not l.retired

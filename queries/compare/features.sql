@@ -23,11 +23,25 @@
 --   jaccard | double | share | of active tokens, where known
 --   label_a | varchar | - | label of the first, where this atlas has one
 --   label_b | varchar | - | label of the second, where this atlas has one
-with named as (
-    select transcoder_set, layer, feature, arg_max(text, (method <> 'mechanical', created_at, label_id)) as text
-    from label
-    where not retired
-    group by transcoder_set, layer, feature
+with compared as (
+    select run_a as run_id, transcoder_set_a as transcoder_set
+    from feature_match
+    where run_id = $run
+    union
+    select run_b, transcoder_set_b
+    from feature_match
+    where run_id = $run
+),
+named as (
+    select
+        c.run_id,
+        l.layer,
+        l.feature,
+        arg_max(l.text, (l.method <> 'mechanical', l.source_run is not distinct from c.run_id, l.created_at, l.label_id)) as text
+    from label l
+    join compared c using (transcoder_set)
+    where not l.retired
+    group by c.run_id, l.layer, l.feature
 )
 select
     m.measure,
@@ -42,8 +56,8 @@ select
     a.text as label_a,
     b.text as label_b
 from feature_match m
-left join named a on a.transcoder_set = m.transcoder_set_a and a.layer = m.layer_a and a.feature = m.feature_a
-left join named b on b.transcoder_set = m.transcoder_set_b and b.layer = m.layer_b and b.feature = m.feature_b
+left join named a on a.run_id = m.run_a and a.layer = m.layer_a and a.feature = m.feature_a
+left join named b on b.run_id = m.run_b and b.layer = m.layer_b and b.feature = m.feature_b
 where m.run_id = $run
     and m.measure = $measure
     and ($relation is null or m.relation = $relation)

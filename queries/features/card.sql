@@ -75,7 +75,7 @@ select
     c.feature,
     'L' || c.layer || '_F' || c.feature as name,
     (
-        select arg_max(l.text, (l.method <> 'mechanical', l.created_at, l.label_id))
+        select arg_max(l.text, (l.method <> 'mechanical', l.source_run is not distinct from $run, l.created_at, l.label_id))
         from label l
         where l.layer = c.layer and l.feature = c.feature and not l.retired
             and l.transcoder_set = (select transcoder_set from used)

@@ -74,7 +74,7 @@ named as (
     select
         l.layer,
         l.feature,
-        arg_max(l.text, (l.method <> 'mechanical', l.created_at, l.label_id)) as label
+        arg_max(l.text, (l.method <> 'mechanical', l.source_run is not distinct from $run, l.created_at, l.label_id)) as label
     from label l
     semi join here using (layer, feature)
     where not l.retired and l.transcoder_set = (select r.transcoder_set from run r where r.run_id = $run)

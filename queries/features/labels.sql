@@ -1,5 +1,6 @@
 -- What have people and programs called features, and how good are the labels in each language?
 --
+-- Mechanical labels are those counted on this run's texts; others belong to the dictionary, whatever run they were written from.
 -- decides: which labels to trust in a figure
 -- grain: one row per label
 -- main: feature
@@ -39,7 +40,8 @@ from label l
 join run r on r.run_id = $run and r.transcoder_set = l.transcoder_set
 left join label_score s on s.label_id = l.label_id
 left join feature f on f.run_id = r.run_id and f.layer = l.layer and f.feature = l.feature
-where ($contains is null or l.text ilike '%' || $contains || '%') and ($method is null or l.method::varchar = $method)
+where (l.method <> 'mechanical' or l.source_run is null or l.source_run = $run)
+    and ($contains is null or l.text ilike '%' || $contains || '%') and ($method is null or l.method::varchar = $method)
     and ($retired or not l.retired)
 group by l.label_id, l.layer, l.feature, l.text, l.method, l.model, l.author
 order by l.layer, l.feature, l.label_id

@@ -1,5 +1,6 @@
 -- Which edges hold over prompts and resamples, and which rest on a few?
 --
+-- Virtual weights are static: they have no sign stability and no interval.
 -- decides: which edges may be drawn in a figure
 -- grain: one row per edge
 -- main: edge
@@ -21,7 +22,8 @@
 --   selection_frequency | double | share | resamples that select it
 --   n_prompts | integer | prompts | prompts it was measured on
 --   excludes_zero | boolean | - | whether the 95 % interval over concepts leaves 0 out
---   steady | double | share | the smaller of sign stability and selection frequency
+--   steady | double | share | the smaller of sign stability and selection frequency; static weights have the latter alone
+-- example: kind=star_total
 select
     e.kind::varchar as kind,
     e.source,

@@ -7,7 +7,8 @@
 -- key: kind, source_name, target_name
 -- parameters:
 --   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
---   other | varchar | null | id of the other run; null is the newest other complete run with edges
+--   other | varchar | null | id of the other run; null is the newest other complete run with edges between
+--     features of the same dictionary
 --   kind | varchar | null | only this kind; null is all | star_total, star_direct, virtual_weight, attribution, causal
 --   top | integer | 1000 | rows at most
 -- columns:
@@ -25,6 +26,7 @@ with other as (
     where state = 'complete'
         and run_id <> $run
         and run_id = coalesce($other, run_id)
+        and ($other is not null or transcoder_set is not distinct from (select transcoder_set from run where run_id = $run))
         and exists (select 1 from edge e where e.run_id = run.run_id)
     order by kind, coalesce(finished_at, started_at) desc nulls last, run_id
     limit 1

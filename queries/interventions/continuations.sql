@@ -48,7 +48,7 @@ plain as (
     select c.prompt, c.sample, c.text
     from continuation c
     join intervention i using (run_id, intervention)
-    where c.run_id = $run and i.rule = 'no_op'
+    where c.run_id = $run and i.rule = 'no_op' and i.n_members = 0
 )
 select
     c.intervention,

@@ -3,6 +3,7 @@
 -- Mean of margin after minus before; negative: what was edited supported the answer. Interval over concepts, band and p over draws of the
 -- control; p is null below 100 distinct control sets. matched_random are the drawn sets as they are, whose changes are often shorter than
 -- what they control (length_ratio); matched_random_rescaled are the same sets with changes as long, layer by layer: read these first.
+-- An injection read for another concept's answer (other_concept) is the same edit, with the same margin: interventions/transfer has it.
 -- decides: which features matter, beyond what random ones would
 -- grain: one row per intervention, language, split and kind of control
 -- main: effect
@@ -64,6 +65,7 @@ from effect e
 join intervention i using (run_id, intervention)
 where e.run_id = $run
     and e.split = $split
+    and e.control <> 'other_concept'
     and ($language is null or e.language = $language)
     and ($rule is null or i.rule::varchar = $rule)
     and (i.sound or not $sound)

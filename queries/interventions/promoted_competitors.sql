@@ -21,7 +21,14 @@
 --   top1_changed | double | share | prompts on which the top token changes
 --   strongest_rise | varchar | - | answer text that rises most on average
 --   its_change | double | nats | its mean change
-with changes as (
+with known as (
+    -- Tokens that are no answer of the prompt itself, such as an injected one, are answers of another.
+    select token_id, min(text) as text
+    from answer
+    where run_id = $run
+    group by token_id
+),
+changes as (
     select
         o.intervention,
         p.language,
@@ -30,7 +37,7 @@ with changes as (
             case o.answer when -1 then 'expected' when -2 then 'source_language' when -3 then 'partner' end,
             'other'
         ) as role,
-        trim(coalesce(a.text, o.token_id::varchar)) as text,
+        trim(coalesce(a.text, k.text, o.token_id::varchar)) as text,
         o.prompt,
         o.logprob_after - o.logprob_before as change,
         x.top1_before is distinct from x.top1_after as top1_changed
@@ -38,6 +45,7 @@ with changes as (
     join intervention i using (run_id, intervention)
     join prompt p using (run_id, prompt)
     left join answer a using (run_id, prompt, answer)
+    left join known k on k.token_id = o.token_id
     left join outcome x using (run_id, intervention, prompt, source_prompt)
     where o.run_id = $run and (i.control is null or $controls)
 ),

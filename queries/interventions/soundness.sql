@@ -18,7 +18,7 @@
 --   n_outcomes | bigint | rows | outcomes
 --   largest_effect | double | logits | largest absolute effect
 --   noise_floor | double | logits | largest effect of the no-op over batch shapes
---   n_unchanged | bigint | rows | outcomes in which no value really changed
+--   n_unchanged | bigint | rows | outcomes in which no feature really changed; null for edits that are not of features
 --   method | varchar | - | what the run says of how it was made
 with done as (
     select
@@ -43,7 +43,7 @@ select
     sum(d.n_outcomes)::bigint as n_outcomes,
     max(d.largest_effect)::double as largest_effect,
     max(i.noise_floor) as noise_floor,
-    sum(d.n_unchanged)::bigint as n_unchanged,
+    case when i.rule not in ('error_only', 'whole_mlp') then sum(d.n_unchanged)::bigint end as n_unchanged,
     any_value(r.method) as method
 from intervention i
 join done d using (intervention)

@@ -23,7 +23,7 @@ with labelled as (
         l.layer,
         l.feature,
         bool_or(l.method <> 'mechanical') as is_written,
-        arg_max(l.text, (l.created_at, l.label_id)) filter (where l.method = 'mechanical') as mechanical
+        arg_max(l.text, (l.source_run is not distinct from $run, l.created_at, l.label_id)) filter (where l.method = 'mechanical') as mechanical
     from label l
     join run r on r.run_id = $run and r.transcoder_set = l.transcoder_set
     where not l.retired

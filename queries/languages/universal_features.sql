@@ -20,6 +20,7 @@
 --   mean_activation | float | activation | mean over active tokens
 --   bridge | double | logits | less negative of the mean ablation effects in two languages, where it was ablated
 --   bridge_q | double | - | q-value of both being below 0
+-- example: ceiling=0.6
 with rates as (
     select
         layer,

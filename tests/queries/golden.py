@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "golden"
 DEMO = Path(__file__).parent / "golden_demo.json"
-RUNS = {"graphs/attribution_quality": "trace of '<|endoftext|>The opposite of the word hot is'"}
+RUNS = {
+    "graphs/attribution_quality": "trace of '<|endoftext|>The opposite of the word hot is'",
+    "features/several_behaviours": "tasks",
+}
 """The run that a question is asked of on the demo where the newest one has no answer."""
 VARYING = {"code_version", "started_at", "finished_at", "seconds", "machine", "rows", "bytes"}
 """Columns of runs and files that hang on time, machine and version."""

@@ -11,7 +11,7 @@ import pytest
 
 import queries
 from atlas.errors import InputError
-from queries.claims import Claim, check, check_claims, claims_files, read_claims, summary, write_claims
+from queries.claims import FOLDER, Claim, check, check_claims, claims_files, read_claims, summary, write_claims
 from tests.queries import synthetic
 
 BASE: dict[str, Any] = {"id": "c", "statement": "s", "source": "text", "expected": "reproduced", "run": "imported graph"}
@@ -149,6 +149,20 @@ def test_a_bad_claims_file_is_named_with_its_claim(tmp_path: Path, text: str, wo
         read_claims(path)
 
 
+def test_all_files_that_ship_are_read_and_name_each_claim_once() -> None:
+    names = [claim.id for path in claims_files() for claim in read_claims(path)]
+    assert len(names) == len(set(names)) > 100
+
+
+def test_figures_of_the_demo_stand_in_the_page_that_they_are_cited_from() -> None:
+    readme = (synthetic.SCHEMA.parent / "README.md").read_text(encoding="utf-8")
+    cited = [claim for claim in read_claims(FOLDER / "demo.toml") if claim.source.startswith("README")]
+    for claim in cited:
+        for value in claim.published if isinstance(claim.published, list) else [claim.published]:
+            texts = (str(value), f"{value:.2f}", f"{value:+.2f}", f"{value:.3f}")
+            assert any(text in readme for text in texts), (claim.id, value)
+
+
 @pytest.fixture(scope="module")
 def thesis(shared_data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The runs that the claims speak of, imported and built."""
@@ -165,9 +179,9 @@ def thesis(shared_data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def test_every_claim_about_the_thesis_has_the_verdict_its_file_expects(thesis: duckdb.DuckDBPyConnection) -> None:
-    checked = check(thesis)
+    checked = check(thesis, read_claims(FOLDER / "thesis.toml"))
     assert [(item.claim.id, item.recomputed, item.verdict) for item in checked if item.surprising] == []
-    assert len(checked) == len([claim for path in claims_files() for claim in read_claims(path)])
+    assert len(checked) == len(read_claims(FOLDER / "thesis.toml"))
     assert summary(checked) == {"reproduced": 82, "contradicted": 11, "not_reproducible": 2}
 
 

@@ -40,6 +40,24 @@ SWAPPED = [
 ]
 
 
+SAME_IN_BOTH = {
+    "behaviours/properties": "measured over both languages",
+    "circuits/evaluation": "measured over both languages",
+    "circuits/faithfulness": "measured over both languages",
+    "features/dictionary_quality": "equal figures in both",
+    "interventions/bridge_counts": "a sign and a q that both languages must have",
+    "interventions/causal_bridges": "the worse of both",
+    "labels/failures": "a failure at writing, which speaks of no language",
+    "languages/score_agreement": "yes or no of bilingual scores, which treat both alike",
+    "languages/script_and_length": "equal figures in both",
+    "languages/template_artefacts": "equal counts in both",
+    "languages/universal_features": "the smaller and the larger rate",
+    "provenance/models": "the list of both",
+    "provenance/unexplained": "equal figures in both",
+}
+"""Questions that name languages and whose answer on the synthetic atlas stays when the two change places, and why."""
+
+
 def ask(con: duckdb.DuckDBPyConnection, name: str) -> list[tuple[Any, ...]]:
     return queries.ask(con, name, **queries.question(name).example).rows()
 
@@ -134,6 +152,38 @@ def test_a_renamed_language_changes_the_answer(spoiled: duckdb.DuckDBPyConnectio
     assert ask(spoiled, name) != before
 
 
+@pytest.fixture(scope="module")
+def swapped() -> duckdb.DuckDBPyConnection:
+    """The same measurements with the two languages exchanged in every table."""
+    other = {"en": "fr", "fr": "en"}
+
+    def exchange(column: str, value: Any) -> Any:
+        if "language" not in column or value is None:
+            return value
+        return [other.get(item, item) for item in value] if isinstance(value, list) else other.get(value, value)
+
+    tables = {
+        name: [{column: exchange(column, value) for column, value in row.items()} for row in rows]
+        for name, rows in synthetic.rows().items()
+    }
+    con = duckdb.connect(config={"threads": 1})
+    synthetic.load(con, tables)
+    for step in queries.build_steps():
+        step.run(con)
+    return con
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exchanged_languages_change_the_answer_where_it_speaks_of_them(
+    built: duckdb.DuckDBPyConnection, swapped: duckdb.DuckDBPyConnection, name: str
+) -> None:
+    question = queries.question(name)
+    names = [column.name for column in question.columns]
+    compares = "language_a" in [parameter.name for parameter in question.parameters]
+    speaks = question.topic == "languages" or compares or any("language" in column or column == "scores" for column in names)
+    assert (ask(swapped, name) != ask(built, name)) == (speaks and name not in SAME_IN_BOTH)
+
+
 OF_ONE_RUN = [name for name in NAMES if queries.question(name).main and name != "graphs/run_difference"]
 
 
@@ -177,3 +227,35 @@ def empty() -> duckdb.DuckDBPyConnection:
     for step in queries.build_steps():
         step.run(con)
     return con
+
+
+def test_a_feature_shows_the_label_that_was_counted_on_the_run_asked_about(spoiled: duckdb.DuckDBPyConnection) -> None:
+    copied = "insert into label select * replace ('9999999999999999' as label_id, 'elsewhere' as text, ? as source_run, "
+    copied += "created_at + interval 1 day as created_at) from label where method = 'mechanical' limit 1"
+    (layer, feature), *_ = spoiled.execute("select layer, feature from label where method = 'mechanical'").fetchall()
+    spoiled.execute("delete from label where method <> 'mechanical'")
+    question = {"run": synthetic.RUN, "layer": int(layer), "feature": int(feature)}
+    before = queries.ask(spoiled, "features/card", **question).arrow().to_pylist()
+    listed = queries.ask(spoiled, "features/labels", run=synthetic.RUN).rows()
+    spoiled.execute(copied, [synthetic.OLDER])
+    assert queries.ask(spoiled, "features/card", **question).arrow().to_pylist() == before
+    assert queries.ask(spoiled, "features/labels", run=synthetic.RUN).rows() == listed
+    spoiled.execute("update label set source_run = ? where text = 'elsewhere'", [synthetic.RUN])
+    assert queries.ask(spoiled, "features/card", **question).arrow().to_pylist()[0]["label"] == "elsewhere"
+
+
+def test_a_strength_that_does_nothing_leaves_one_row_a_sample(spoiled: duckdb.DuckDBPyConnection) -> None:
+    ((run, n),) = spoiled.execute("select run_id, count(*) from continuation group by run_id").fetchall()
+    for number, n_members in ((8, 0), (9, 1)):
+        spoiled.execute(
+            "insert into intervention select * replace (? as intervention, ? as n_members, 'no_op' as rule) from intervention "
+            "where run_id = ? and intervention = 0",
+            [number, n_members, run],
+        )
+        spoiled.execute(
+            "insert into continuation select * replace (? as intervention) from continuation where run_id = ? and intervention = 0",
+            [number, run],
+        )
+    answer = queries.ask(spoiled, "interventions/continuations", run=run).arrow().to_pylist()
+    assert len(answer) == 3 * n
+    assert all(row["unsteered"] == row["text"] for row in answer)
