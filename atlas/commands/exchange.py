@@ -144,7 +144,7 @@ def export_figure(
             more = {name: str(value) for name, value in FIGURE_FALLBACKS.get(kind, {}).items()}
             found = answer(reader, question, None, {**more, **given}) if more else found
     target = out or Path(f"{kind}.{format_name or 'pdf'}")
-    rows = figure_rows(kind, found.table)
+    rows = figure_rows(kind, found.table, found.provenance.parameters)
     for path in write_figure(kind, rows, target, format_name, width=width, title=title, provenance=found.provenance):
         say(f"written: {path}")
 

@@ -33,6 +33,10 @@ NARROW = 5.0
 """Inches: below this a figure is a column wide."""
 SINGLE_CONTROLS = {"error_only": "D", "same_norm_direction": "v", "whole_mlp": "s"}
 """Controls of one draw -> marker. `other_concept` has the edit of its effect and another answer's margin: it is not on this axis."""
+RESCALED = "matched_random_rescaled"
+"""Drawn as a frame: it stands on the same line as the band of the controls as they were drawn."""
+EDGE_DASHES = {"virtual_weight": "-", "attribution": "-", "star_total": "--", "star_direct": ":", "causal": "-."}
+"""The same kind of edge looks the same in every graph."""
 PROFILES = (
     ("n_leaning_a", "leaning to first"),
     ("n_balanced", "balanced"),
@@ -131,10 +135,13 @@ def layer_profile(figure: Any, columns: Columns) -> None:
         axes.tick_params(labelbottom=True)
     top = max(0.05, panels[0, 0].get_ylim()[1])
     panels[0, 0].set_ylim(-0.03 * top, top)  # a line at 0 is seen whole
+    if n == 1:
+        panels[0, 0].set_xlabel("layer")
+        panels[0, 0].set_ylabel("share of features")
+        _legend(figure, panels[0, 0], columns=2)
+        return
     figure.supylabel("share of features", fontsize=8)
     figure.supxlabel("layer", fontsize=8)
-    if n == 1:
-        _legend(figure, panels[0, 0], columns=2)
 
 
 def _profile(axes: Any, columns: Columns, rows: Sequence[int], label: str, style: Mapping[str, Any]) -> None:
@@ -159,7 +166,10 @@ def language_iou(figure: Any, columns: Columns) -> None:
         if _band(axes, columns, ordered, "layer", "null_low", "null_high", color=LIGHT, alpha=0.9, label=f"{prefix}null, 95 %", zorder=0):
             axes.plot(layers, [_number(value) for value in _pick(columns, "null_mean", ordered)], color=GREY, linewidth=0.8, zorder=1)
         _band(axes, columns, ordered, "layer", "ci_low", "ci_high", color=style["color"], alpha=0.2)
-        axes.plot(layers, [_number(columns["same_concept"][row]) for row in ordered], label=f"{prefix}same concept", **style)
+        # An overlap that stands beside no other concept's may be one of whole languages (an imported one is).
+        told_apart = any(_pick(columns, name, [row])[0] is not None for name in ("other_concept", "null_mean") for row in ordered)
+        words = "same concept" if told_apart else "both languages"
+        axes.plot(layers, [_number(columns["same_concept"][row]) for row in ordered], label=f"{prefix}{words}", **style)
         if label:
             continue  # several language pairs: their comparisons would hide each other
         for other, (name, words) in enumerate(comparisons, start=1):
@@ -215,7 +225,7 @@ def effects(figure: Any, columns: Columns) -> None:
     axes.set_yticks(range(len(shown)), names, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("effect on the margin" + ("\n" if narrow else " ") + "(after − before)")
+    axes.set_xlabel("effect on the margin, logits" + ("\n" if narrow else " ") + "(after − before)")
     if len(groups) > MOST_ROWS:
         axes.set_title(f"first {MOST_ROWS} of {len(groups)}", loc="right", fontsize=7, color=GREY)
     _legend(figure, axes, columns=1 if narrow else 3, first="effect")
@@ -227,7 +237,10 @@ def _draw_control(axes: Any, columns: Columns, row: int, place: int, once: Calla
     kind = str(_pick(columns, "control", [row])[0] or "control")
     if not math.isnan(low) and not math.isnan(high):
         words = "controls" if kind == "control" else kind.replace("_", " ")
-        axes.barh(place, high - low, left=low, height=0.62, color=LIGHT, label=once(f"{words}, 95 % and mean"), zorder=0)
+        filled = (
+            {"color": LIGHT, "zorder": 0} if kind != RESCALED else {"facecolor": "none", "edgecolor": GREY, "linewidth": 0.7, "zorder": 1}
+        )
+        axes.barh(place, high - low, left=low, height=0.62, label=once(f"{words}, 95 % and mean"), **filled)
         axes.plot([middle, middle], [place - 0.31, place + 0.31], color=GREY, linewidth=1.0, zorder=1)
     elif kind in SINGLE_CONTROLS and not math.isnan(middle):
         mark = {"marker": SINGLE_CONTROLS[kind], "markerfacecolor": "none", "markeredgecolor": GREY, "markeredgewidth": 0.8}
@@ -255,7 +268,7 @@ def dose_response(figure: Any, columns: Columns) -> None:
         axes.plot(*([_number(columns[name][row]) for row in ordered] for name in ("strength", "mean")), label=_short(label, 30), **style)
     axes.axhline(0, color=BLACK, linewidth=0.6, zorder=0)
     axes.set_xlabel("strength")
-    axes.set_ylabel("effect on the margin\n(after − before)")
+    axes.set_ylabel("effect on the margin, logits\n(after − before)")
     if len(series) > MOST_LINES:
         axes.set_title(f"first {MOST_LINES} of {len(series)}", loc="right", fontsize=7, color=GREY)
     _legend(figure, axes, columns=2)
@@ -271,7 +284,9 @@ def community_language(figure: Any, columns: Columns) -> None:
     for y, (line, colours) in enumerate(zip(counts, shares, strict=True)):
         for x, count in enumerate(line):
             axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color="black" if colours[x] > 0.55 else "white")
-    axes.set_xticks(range(len(PROFILES)), [words.replace(" ", "\n") for _, words in PROFILES])
+    languages = {"first": columns.get("language_a", ["first"])[0], "second": columns.get("language_b", ["second"])[0]}
+    words = [" ".join(languages.get(word, word) for word in said.split()) for _, said in PROFILES]
+    axes.set_xticks(range(len(PROFILES)), [said.replace(" ", "\n") for said in words])
     axes.set_yticks(range(len(order)), [f"{columns['community'][row]}  (n = {columns['n_nodes'][row]})" for row in order])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -323,7 +338,7 @@ def attribution_graph(figure: Any, columns: Columns) -> None:
         kind = kind_of[row]
         (x0, y0), (x1, y1) = places[columns["source"][row]], places[columns["target"][row]]
         strength = abs(columns["weight"][row]) / top[kind]
-        style = {"color": BLUE if columns["weight"][row] > 0 else VERMILION, "linestyle": DASHES[kinds.index(kind) % len(DASHES)]}
+        style = {"color": BLUE if columns["weight"][row] > 0 else VERMILION, "linestyle": EDGE_DASHES.get(kind, "-")}
         axes.plot([x0, x1], [y0, y1], linewidth=0.3 + 1.9 * strength, alpha=0.25 + 0.6 * strength, zorder=1, **style)
     for name, node in nodes.items():
         marker, colour = NODE_STYLES.get(node["kind"], NODE_STYLES["feature"])
@@ -331,8 +346,8 @@ def attribution_graph(figure: Any, columns: Columns) -> None:
         axes.plot(*places[name], marker=marker, linestyle="none", zorder=2, **face)
     _graph_labels(axes, nodes, places, figure.get_figwidth())
     _graph_axes(figure, axes, nodes, len(columns["weight"]), len(strongest))
-    for number, kind in enumerate(kinds if len(kinds) > 1 else []):  # kinds are not comparable: each has its own widths
-        axes.plot([], [], color=GREY, linestyle=DASHES[number % len(DASHES)], linewidth=1.2, label=str(kind).replace("_", " "))
+    for kind in kinds if len(kinds) > 1 else []:  # kinds are not comparable: each has its own widths
+        axes.plot([], [], color=GREY, linestyle=EDGE_DASHES.get(kind, "-"), linewidth=1.2, label=str(kind).replace("_", " "))
     _legend(figure, axes, columns=2)
 
 

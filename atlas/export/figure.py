@@ -135,7 +135,7 @@ FIGURES: dict[str, FigureKind] = {
             "n_leaning_b": "nodes leaning to the second language",
             "n_insufficient": "nodes with too little support",
         },
-        {},
+        {"language_a": "name of the first language", "language_b": "name of the second language"},
         drawing.community_language,
         lambda columns, width: 0.95 + 0.22 * len(columns["community"]),
         "languages/communities",

@@ -50,6 +50,8 @@ class Asked(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def required(self) -> bool: ...  # noqa: D102
+    @property
+    def default(self) -> Any: ...  # noqa: D102
 
 
 class Question(Protocol):
@@ -126,9 +128,12 @@ def _write(path: Path, content: str, contents: Contents) -> None:
     contents.files.append(path)
 
 
-def _provenance(base: Provenance, question: Question, run: Mapping[str, Any]) -> Provenance:
+def _provenance(base: Provenance, question: Question, run: Mapping[str, Any], **given: Any) -> Provenance:
+    """Name all parameters, those at their defaults too, so that the sidecar's query can be run as it stands there."""
     run_id = str(run["run_id"])
-    return Provenance(question.name, question.sql, {"run": run_id}, (run_id,), base.manifest, base.manifest_hash, base.code_version)
+    defaults = {parameter.name: parameter.default for parameter in question.parameters}
+    parameters = {**defaults, **given, "run": run_id}
+    return Provenance(question.name, question.sql, parameters, (run_id,), base.manifest, base.manifest_hash, base.code_version)
 
 
 def _ask_all(
@@ -237,25 +242,32 @@ def _write_figure(
     if name not in answers:
         contents.left_out[f"figure {kind}"] = contents.left_out.get(name, f"no answer to {name}")
         return
+    asked_again = name not in contents.tables
+    provenance = _provenance(base, questions[name], run, **(FIGURE_FALLBACKS.get(kind, {}) if asked_again else {}))
     try:
-        result = figure_rows(kind, answers[name])
+        result = figure_rows(kind, answers[name], provenance.parameters)
         panels = n_panels(result.to_pydict()) if kind == "layer_profile" else 1
         width = "page" if kind in PAGE_WIDE or panels > 1 else "column"
-        provenance = _provenance(base, questions[name], run)
         contents.files += write_figure(kind, result, root / "figures" / f"{kind}.pdf", width=width, provenance=provenance)
         contents.figures.append(kind)
     except UsageError as error:
         contents.left_out[f"figure {kind}"] = error.message
 
 
-def figure_rows(kind: str, result: pa.Table) -> pa.Table:
-    """Return the rows a figure is drawn from: values that are there, one graph, languages together where they are pooled."""
+def figure_rows(kind: str, result: pa.Table, parameters: Mapping[str, Any]) -> pa.Table:
+    """Return the rows a figure is drawn from: values that are there, one graph, languages together where they are pooled.
+
+    The question's parameters name the languages where its columns do not.
+    """
     needed = {"language_iou": "same_concept", "layer_profile": "share", "faithfulness": "faithfulness"}.get(kind)
     if needed in result.column_names:
         result = result.filter(pc.is_valid(result[needed]))
     if kind == "community_language" and result.num_rows:
         first = result["graph"][0]
         result = result.filter(pc.equal(result["graph"], first))
+        for name in ("language_a", "language_b"):
+            if parameters.get(name) is not None:
+                result = result.append_column(name, pa.repeat(str(parameters[name]), result.num_rows))
     if kind in ("dose_response", "effects", "faithfulness") and "language" in result.column_names:
         pooled = result.filter(pc.equal(result["language"], "all"))
         result = pooled if pooled.num_rows else result

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import duckdb
 import networkx as nx
 import pyarrow.feather
 import pyarrow.parquet
@@ -15,6 +16,8 @@ import pytest
 
 import atlas
 from atlas.export.figure import FIGURES
+from atlas.export.table import write_table
+from atlas.ids import sha256_file
 from tests.atlas.commands.conftest import Atlas
 
 QUESTION = "languages/iou_by_layer"
@@ -51,6 +54,17 @@ def test_files_of_a_table_hold_the_answer(run: Atlas, demo_atlas: Path, tmp_path
 def test_an_import_with_scores_of_its_own_is_in_order(run: Atlas, thesis_atlas: Path) -> None:
     """Publish computes scores and effects beside those that the files publish; `atlas check` took them for damage."""
     assert "all hashes, counts and references are right" in run("check", "--atlas", thesis_atlas).err
+
+
+def test_the_query_of_a_sidecar_gives_the_file_again(run: Atlas, demo_atlas: Path, tmp_path: Path) -> None:
+    run("export", "table", "languages/bilingual_features", "-p", "rate=0.3", "-o", tmp_path / "a.csv", "-a", demo_atlas)
+    said = json.loads((tmp_path / "a.csv.provenance.json").read_text())
+    assert said["parameters"]["rate"] == 0.3
+    with duckdb.connect(str(demo_atlas / "atlas.duckdb"), read_only=True) as con:
+        rows = con.sql(said["sql"], params=said["parameters"]).to_arrow_table()
+    write_table(rows, tmp_path / "again.csv")
+    assert sha256_file(tmp_path / "again.csv") == said["sha256"]
+    assert rows.num_rows == said["n_rows"] > 0
 
 
 def test_a_table_goes_to_a_pipe(run: Atlas, demo_atlas: Path) -> None:

@@ -152,6 +152,47 @@ def test_a_heat_map_shows_counts_and_shares() -> None:
     assert axes.images[0].get_array().tolist() == [[0.1, 0.8, 0.1, 0.0], [0.0, 0.25, 0.75, 0.0]]
 
 
+def test_a_heat_map_names_its_languages_where_they_are_known() -> None:
+    figure = Figure()
+    FIGURES["community_language"].draw(figure, {**SAMPLES["community_language"], "language_a": ["en"] * 2, "language_b": ["fr"] * 2})
+    said = [label.get_text().replace("\n", " ") for label in figure.axes[0].get_xticklabels()]
+    assert said == ["leaning to en", "balanced", "leaning to fr", "too little"]
+
+
+def test_an_overlap_beside_no_other_concept_is_not_called_one_of_concepts() -> None:
+    sample = {
+        **SAMPLES["language_iou"],
+        "null_low": [None] * 4,
+        "null_high": [None] * 4,
+        "null_mean": [None] * 4,
+        "other_concept": [None] * 4,
+    }
+    figure = Figure()
+    FIGURES["language_iou"].draw(figure, sample)
+    assert [str(line.get_label()) for line in figure.axes[0].lines] == ["both languages"]
+
+
+def test_controls_as_long_as_the_set_are_a_frame_and_not_another_grey_band() -> None:
+    rows: dict[str, list[Any]] = {
+        "intervention": [7, 7],
+        "name": ["ablate"] * 2,
+        "mean": [-1.0] * 2,
+        "control": ["matched_random", "matched_random_rescaled"],
+        "control_mean": [0.1, 0.2],
+        "control_low": [-0.2, -0.4],
+        "control_high": [0.4, 0.8],
+    }
+    figure = Figure()
+    FIGURES["effects"].draw(figure, rows)
+    assert [bar.get_facecolor()[3] for bar in figure.axes[0].patches] == [1.0, 0.0]
+    assert figure.axes[0].get_xlabel().startswith("effect on the margin, logits")
+
+
+def test_one_panel_has_its_axis_named_above_the_legend() -> None:
+    figure = drawn("layer_profile")
+    assert (figure.axes[0].get_xlabel(), figure.get_supxlabel()) == ("layer", "")
+
+
 def test_a_graph_stands_in_layers_with_the_sign_as_colour() -> None:
     axes = drawn("attribution_graph").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["input", "3", "7", "output"]
@@ -204,7 +245,11 @@ def test_edges_of_several_kinds_have_a_dash_and_widths_of_their_own() -> None:
     FIGURES["attribution_graph"].draw(figure, edges)
     drawn_edges = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
     assert len({line.get_linewidth() for line in drawn_edges}) == 1
-    assert len({line.get_linestyle() for line in drawn_edges}) == 2
+    assert {line.get_linestyle() for line in drawn_edges} == {"-", "--"}
+    figure = Figure()  # in whatever order the kinds come
+    FIGURES["attribution_graph"].draw(figure, {name: values[::-1] for name, values in edges.items()})
+    legend = {str(line.get_label()): line.get_linestyle() for line in figure.axes[0].lines if not len(line.get_xdata())}
+    assert (legend["virtual weight"], legend["star total"]) == ("-", "--")
 
 
 def test_what_a_figure_cannot_draw_is_refused_with_what_it_needs(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ RUN = {"run_id": "00000000000000aa", "name": "a_run & more", "method": "100 % im
 class Parameter:
     name: str
     required: bool = False
+    default: object = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ QUESTIONS = {
     question.name: question
     for question in (
         Question("interventions/dose_response"),
-        Question("interventions/effects"),
+        Question("interventions/effects", (Parameter("run"), Parameter("split", default="all"))),
         Question("languages/tokens"),
         Question("graphs/strongest_edges"),
         Question("languages/nothing"),
@@ -106,6 +107,19 @@ def test_everything_with_an_answer_is_written_and_the_rest_is_said(tmp_path: Pat
     assert sidecar["code_version"]
     provenance = json.loads((tmp_path / "tables/languages-tokens.csv.provenance.json").read_text())
     assert (provenance["run_ids"], provenance["question"]) == ([RUN["run_id"]], "languages/tokens")
+
+
+def test_sidecars_name_every_parameter_also_one_at_its_default(tmp_path: Path) -> None:
+    paper(tmp_path)
+
+    def parameters(name: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads((tmp_path / f"{name}.provenance.json").read_text())["parameters"]
+        return found
+
+    assert parameters("tables/interventions-effects.csv") == {"run": RUN["run_id"], "split": "all"}
+    # The figure was drawn from the same question with other parameters: its table has no rows.
+    assert parameters("figures/attribution_graph.pdf")["kind"] == "attribution"
+    assert "kind" not in parameters("figures/dose_response.pdf")
 
 
 def test_printed_tables_are_cut_and_say_so_while_the_csv_is_whole(tmp_path: Path) -> None:
