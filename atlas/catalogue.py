@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atlas import files
 from atlas.errors import DamagedError, LockedError, StoreError, UsageError
 from atlas.ids import canonical_json, new_id, sha256_text
 from atlas.settings import BUSY_SECONDS, CATALOGUE
@@ -65,7 +66,10 @@ class Catalogue:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         # A killed writer leaves a journal that the next connection rolls back, which takes the right to write.
         mode = "rw" if os.access(self.path, os.W_OK) else "ro"
-        connection = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS)
+        try:
+            connection = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS)
+        except sqlite3.DatabaseError as error:
+            raise self._explain(error) from error
         try:
             connection.row_factory = sqlite3.Row
             yield connection
@@ -111,6 +115,13 @@ class Catalogue:
                 return []
             return [dict(row) for row in connection.execute(f"select * from {table} order by {', '.join(KEYS[table])}")]
 
+    def is_lost(self) -> bool:
+        """Say whether there is no catalogue, or a file in which nothing was ever committed."""
+        if not self.path.exists():
+            return True
+        with self._reading() as connection:
+            return not connection.execute("select 1 from sqlite_master limit 1").fetchall()
+
     def checksums(self) -> dict[tuple[str, str], str]:
         """Read the checksum of every row, by table and key."""
         if not self.path.exists():
@@ -122,14 +133,21 @@ class Catalogue:
             return {(row["table_name"], row["row_key"]): row["sha256"] for row in rows}
 
     def damage(self) -> list[str]:
-        """Say what is wrong with the file: SQLite's own check, then every row against its checksum."""
+        """Say what is wrong with the file: SQLite's own check, then every row against its checksum.
+
+        Raises LockedError where another writer holds it, StoreError where it may not be read: neither is damage.
+        """
         if not self.path.exists():
             return []
+        with files.reading(self.path), contextlib.suppress(DamagedError):
+            self.path.open("rb").close()
         try:
             with self._reading() as connection:
                 verdicts = [row[0] for row in connection.execute("pragma integrity_check")]
             problems = [verdict for verdict in verdicts if verdict != "ok"]
             return problems or self._wrong_rows()
+        except LockedError:
+            raise
         except (StoreError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return [str(error)]
 
@@ -162,7 +180,8 @@ class Catalogue:
         def configure(connection: sqlite3.Connection, _record: object) -> None:
             connection.isolation_level = None
             connection.execute("pragma journal_mode=delete")
-            connection.execute("pragma synchronous=full")
+            # `full` would leave the removal of the journal, which is the commit, to the next fsync of the folder.
+            connection.execute("pragma synchronous=extra")
 
         @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:

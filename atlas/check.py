@@ -12,17 +12,20 @@ In: an atlas folder. Out: findings, each with the file, what is wrong and what t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
+from atlas import files
 from atlas.errors import DamagedError, StoreError, VersionError
-from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
+from atlas.folder import SHARDS, Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import sha256_file, sha256_text
-from atlas.loading import DERIVED, is_intact
+from atlas.loading import DERIVED, is_intact, lost_words
 from atlas.places import settings_problems
 from atlas.publish import Audit, Progress, first_line, published_record
 from atlas.reader import Reader
@@ -45,7 +48,7 @@ class Finding:
     problem: str
     next_step: str
     kind: str = "damaged"
-    """manifest, settings, plan, record, shard, database, count, reference, catalogue, derived or version."""
+    """manifest, settings, plan, row, record, shard, database, count, reference, catalogue, derived or version."""
     run_id: str | None = None
     shard: str | None = None
 
@@ -65,17 +68,25 @@ def check(path: Path | str, *, progress: Progress | None = None, audits: Sequenc
     runs = visible.runs if visible else ()
     for run in runs:
         findings += _run_files(atlas, run)
+    findings += _unfinished(atlas, {run.run_id for run in runs})
     records, damaged_records = read_records(atlas)
     findings += damaged_records
     findings += _shards(atlas, records, report)
     if atlas.database.exists():
         findings += _database(atlas, report, audits)
-    for problem in atlas.catalogue.damage():
+    for problem in catalogue_problems(atlas):
         findings.append(_finding(atlas, atlas.catalogue_path, problem, "Run `atlas repair`: it rebuilds what can be.", "catalogue"))
     for derived in sorted((atlas.path / DERIVED).rglob("*.parquet")):
         if not is_intact(derived):
             findings.append(_finding(atlas, derived, "differs from its hash", f"Run `atlas repair`, then: {PUBLISH}", "derived"))
     return findings
+
+
+def catalogue_problems(atlas: Atlas) -> list[str]:
+    """Say what is wrong with the catalogue, or that it is gone; raises StoreError where it cannot be read now."""
+    damaged = atlas.catalogue.damage()
+    lost = None if damaged else lost_words(atlas)
+    return damaged if lost is None else [lost]
 
 
 def _finding(
@@ -124,13 +135,13 @@ def _manifests(atlas: Atlas) -> Iterator[Finding]:
 def _run_files(atlas: Atlas, run: ManifestRun) -> Iterator[Finding]:
     """Check that what a manifest names is there and is what it names."""
     plan = atlas.run_folder(run.run_id) / "plan.json"
-    try:
-        intact = sha256_text(plan.read_text(encoding="utf-8")) == run.row["plan_hash"]
-    except (OSError, UnicodeDecodeError):
-        intact = False
-    if not intact:
+    if plan_hash(plan) != run.row["plan_hash"]:
         step = "Run `atlas repair`: it writes the plan again from the manifest."
         yield _finding(atlas, plan, "is missing or differs from the plan's hash", step, "plan", run.run_id)
+    row = atlas.row_path(run.run_id, run.attempt)
+    if stored_row(row) != dict(run.row):
+        step = "Run `atlas repair`: it writes the row again from the manifest."
+        yield _finding(atlas, row, "is missing or differs from the run's row in the manifest", step, "row", run.run_id)
     for shard, digest in run.shards.items():
         path = atlas.record_path(run.run_id, run.attempt, shard)
         try:
@@ -143,10 +154,36 @@ def _run_files(atlas: Atlas, run: ManifestRun) -> Iterator[Finding]:
             yield _finding(atlas, path, "is not the commit record that the manifest names", REPAIR, "record", run.run_id, shard)
 
 
+def plan_hash(path: Path) -> str | None:
+    """Give the hash of a plan on disk, None where it is gone or unreadable."""
+    try:
+        with files.reading(path):
+            return sha256_text(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, DamagedError):
+        return None
+
+
+def stored_row(path: Path) -> dict[str, Any] | None:
+    """Read the row of a finished run, without the names of its shards; None where it is gone or damaged."""
+    try:
+        return {key: value for key, value in unseal(path).items() if key != SHARDS}
+    except DamagedError:
+        return None
+
+
+def _unfinished(atlas: Atlas, visible: Collection[str]) -> Iterator[Finding]:
+    """Check the plans of runs that no manifest shows: a run's id is its plan's hash."""
+    for plan in sorted((atlas.path / "runs").glob("*/plan.json")):
+        run_id = plan.parent.name
+        if run_id not in visible and (plan_hash(plan) or "")[:16] != run_id:
+            step = "Run the same `atlas ingest` or `atlas import` again, which writes it anew; or `atlas repair`, which sets it aside."
+            yield _finding(atlas, plan, "differs from the run's id", step, "plan", run_id)
+
+
 def read_records(atlas: Atlas) -> tuple[list[CommitRecord], list[Finding]]:
     """Read all commit records on disk, those of unfinished runs included; damaged ones become findings."""
     records, findings = [], []
-    for path in sorted((atlas.path / "runs").glob("*/done*/*.json")):
+    for path in atlas.all_record_paths():
         try:
             records.append(CommitRecord.read(path))
         except (DamagedError, TypeError) as error:
@@ -178,6 +215,8 @@ def shard_problem(atlas: Atlas, item: ShardFile) -> str | None:
         if place.digest(path) != item.sha256:
             return "differs from its hash"
         rows = place.n_rows(path)
+    except DamagedError as error:
+        return error.message
     except StoreError:
         raise  # a store that does not answer says nothing about the shard
     except Exception as error:  # noqa: BLE001 - any failure to read is the finding
@@ -214,7 +253,19 @@ def _database(atlas: Atlas, report: Progress, audits: Sequence[Audit]) -> list[F
 
 
 def database_problem(atlas: Atlas) -> Finding | None:
-    """Say what is wrong with atlas.duckdb as a file: its hash, its version, the manifest it was built from."""
+    """Say what is wrong with atlas.duckdb as a file: its hash, its version, the manifest it was built from.
+
+    A publish may swap in another file meanwhile: only what is said of the file that is still there counts.
+    """
+    while True:
+        before = atlas.database.stat()
+        found = _problem_of_file(atlas)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(before, atlas.database.stat()):
+                return found
+
+
+def _problem_of_file(atlas: Atlas) -> Finding | None:
     digest = sha256_file(atlas.database)
     record = published_record(atlas, digest)
     try:

@@ -49,6 +49,9 @@ def main() -> None:
     except AtlasError as error:
         typer.echo(f"atlas: {error}", err=True)
         sys.exit(error.exit_code)
+    except PermissionError as error:
+        typer.echo(f"atlas: {error.filename}: {error.strerror}\n  Ask its owner, or copy the atlas.", err=True)
+        sys.exit(AtlasError.exit_code)
     except BrokenPipeError:
         # The reader of a pipe left (`atlas sql … | head`): that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

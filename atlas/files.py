@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from atlas.errors import LockedError, StoreError
+from atlas.errors import DamagedError, LockedError, StoreError
 
 TEMPORARY = ".tmp-"
 """Prefix of names that no reader looks at and gc may remove."""
@@ -87,7 +87,7 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal into an error that says what to do."""
     try:
         yield
-    except FileExistsError:
+    except (FileExistsError, BlockingIOError):
         raise
     except OSError as error:
         hint = {
@@ -96,9 +96,36 @@ def explained(path: Path) -> Iterator[None]:
             errno.EROFS: "The file system is read-only: copy the atlas to a writable place.",
             errno.EACCES: "The folder is not writable for you: copy the atlas, or ask its owner.",
             errno.EPERM: "The folder is not writable for you: copy the atlas, or ask its owner.",
+            errno.ENOTSUP: "This file system lacks what a commit needs (hard links, locks): put the atlas on another one.",
+            errno.ENOSYS: "This file system lacks what a commit needs (hard links, locks): put the atlas on another one.",
+            errno.ENOLCK: "This file system has no locks: mount it with them, or put the atlas on another one.",
             errno.EIO: "The disk reports an error: check it, then run `atlas check`.",
         }.get(error.errno or 0, "Nothing that was committed is lost; run the same command again.")
         raise StoreError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+
+
+DAMAGE = (errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, errno.EUCLEAN)
+"""What the operating system says of a file that can never be read; anything else (permission, memory, a server) says nothing of it."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to read into an error that says what to do; that a file is missing stays for the caller.
+
+    Raises DamagedError where the disk cannot give the content, StoreError where only this process may not have it.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        text = f"cannot read {path}: {error.strerror or error}"
+        if error.errno in DAMAGE:
+            raise DamagedError(text, hint="Check the disk, then run `atlas check`.") from error
+        hint = (
+            "You may not read it: ask its owner. Nothing says that it is damaged." if error.errno in (errno.EACCES, errno.EPERM) else None
+        )
+        raise StoreError(text, hint=hint or "Try again; nothing says that it is damaged.") from error
 
 
 def make_folder(path: Path) -> None:
@@ -234,12 +261,25 @@ def swap_in(built: Path, target: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file, durably in both folders."""
+    """Give a file or folder a name in another folder, durably; a file never lacks both names, whatever of it a power cut keeps."""
     make_folder(target.parent)
     with explained(target):
-        disk.rename(source, target)
+        if not _second_name(source, target):
+            disk.rename(source, target)
         disk.sync_path(target.parent)
+        disk.unlink(source)
         disk.sync_path(source.parent)
+
+
+def _second_name(source: Path, target: Path) -> bool:
+    """Link a file to its new name; False for a folder, and for somebody else's file, which the system may not link."""
+    if source.is_dir():
+        return False
+    try:
+        disk.link(source, target)
+    except PermissionError:
+        return False
+    return True
 
 
 def remove(path: Path) -> None:
@@ -261,7 +301,8 @@ def locked(path: Path, *, seconds: float, what: str) -> Iterator[None]:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with explained(path):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:

@@ -22,6 +22,8 @@ from atlas.places import Place, open_place, settle_place
 from atlas.seals import sealed, unseal
 from atlas.settings import CATALOGUE, DATABASE, FORMAT_VERSION
 
+SHARDS = "shards"
+"""Key of a finished run's stored row under which the names of its shards stand."""
 MANIFEST_PATTERN = re.compile(r"^(\d{8})\.json$")
 
 
@@ -49,8 +51,11 @@ class CommitRecord:
     def read(cls, path: Path) -> CommitRecord:
         """Read a record; raises DamagedError for a damaged one."""
         content = unseal(path)
-        content["files"] = tuple(ShardFile(**entry) for entry in content["files"])
-        return cls(**content)
+        try:
+            content["files"] = tuple(ShardFile(**entry) for entry in content["files"])
+            return cls(**content)
+        except (KeyError, TypeError) as error:
+            raise DamagedError(f"no commit record: {path}: {error}", hint="Restore it from a copy, or run `atlas repair`.") from error
 
     def seal(self) -> bytes:
         """Give the record's file content."""
@@ -105,16 +110,35 @@ class Manifest:
                 f"{path} is of format version {content.get('format_version')}; this program reads {FORMAT_VERSION}",
                 hint="Install the feature-atlas that wrote it, or run the ingest again into a new atlas.",
             )
-        if int(path.stem) != content["number"]:
-            raise DamagedError(f"{path} says that it is number {content['number']}", hint="Somebody renamed it: run `atlas repair`.")
+        if int(path.stem) != content.get("number"):
+            raise DamagedError(f"{path} says that it is number {content.get('number')}", hint="Somebody renamed it: run `atlas repair`.")
         digest = sha256_text(canonical_json(content))
-        content["runs"] = tuple(ManifestRun(**entry) for entry in content["runs"])
-        return cls(**content, sha256=digest)
+        try:
+            content["runs"] = tuple(ManifestRun(**entry) for entry in content["runs"])
+            return cls(**content, sha256=digest)
+        except (KeyError, TypeError) as error:
+            raise DamagedError(f"no manifest: {path}: {error}", hint="Run `atlas repair`.") from error
+
+
+def _entries(folder: Path) -> list[Path]:
+    """List a folder; nothing where it is none. Path.glob would skip one that may not be read."""
+    try:
+        with files.reading(folder):
+            return list(folder.iterdir()) if folder.is_dir() else []
+    except FileNotFoundError:
+        return []
 
 
 def has_remains(folder: Path) -> bool:
     """Say whether a folder holds runs or a published file of an atlas, with or without manifests."""
     return (folder / "runs").is_dir() or (folder / DATABASE).is_file()
+
+
+def check_name(folder: Path) -> None:
+    """Raise UsageError for a folder in which the database engine cannot write its file."""
+    for character in "?\\":
+        if character in str(folder.resolve()):
+            raise UsageError(f"{folder.resolve()} has a {character} in its path, which DuckDB cannot open", hint="Choose another folder.")
 
 
 class Atlas:
@@ -148,6 +172,7 @@ class Atlas:
                 raise StoreError(f"{folder} is not empty and not an atlas", hint="Choose another folder.")
             if folder.exists() and not folder.is_dir():
                 raise StoreError(f"{folder} is a file", hint="Choose another folder.")
+            check_name(folder)
             files.make_folder(folder / "versions")
         atlas = cls(folder)
         if not atlas.manifest_numbers():
@@ -199,6 +224,15 @@ class Atlas:
         """File of a finished attempt's row of table `run`: what a lost manifest is rebuilt from."""
         return self.run_folder(run_id) / f"run-{attempt}.json"
 
+    def all_record_paths(self) -> list[Path]:
+        """List the files of all commit records, of every run and attempt.
+
+        Raises StoreError for a folder that may not be read: what is not listed would count as not there.
+        """
+        runs = self.path / "runs"
+        done = [folder for run in _entries(runs) for folder in _entries(run) if folder.name.startswith("done")]
+        return sorted(path for folder in done for path in _entries(folder) if path.suffix == ".json")
+
     def data_path(self, table: str, run_id: str, file: str) -> str:
         """Path of a shard of a run, relative to the atlas, wherever its shards lie."""
         return f"data/{table}/{run_id}/{file}.parquet"
@@ -209,7 +243,8 @@ class Atlas:
 
     def manifest_numbers(self) -> list[int]:
         """List the numbers of all manifests, ascending."""
-        return sorted(int(match.group(1)) for entry in self.versions.iterdir() if (match := MANIFEST_PATTERN.match(entry.name)))
+        with files.reading(self.versions):
+            return sorted(int(match.group(1)) for entry in self.versions.iterdir() if (match := MANIFEST_PATTERN.match(entry.name)))
 
     def manifest(self, number: int | None = None) -> Manifest:
         """Read a manifest, the newest by default.

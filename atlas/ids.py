@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import InputError, UsageError
+from atlas.files import reading
 
 FEATURE_PATTERN = re.compile(r"^\s*[Ll](\d+)[_./ -]?[Ff](\d+)\s*$")
 """`L20_F1454`: this project's spelling."""
@@ -42,8 +43,11 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Give the SHA-256 of a file's bytes, 64 hex digits."""
-    with path.open("rb") as stream:
+    """Give the SHA-256 of a file's bytes, 64 hex digits.
+
+    Raises FileNotFoundError, DamagedError where the disk cannot give them, StoreError where only this process may not have them.
+    """
+    with reading(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ import pyarrow.parquet as pq
 
 from atlas import files
 from atlas.encoding import encoded_groups
-from atlas.errors import DamagedError
+from atlas.errors import DamagedError, StoreError
 from atlas.folder import Atlas, CommitRecord, Manifest, ShardFile
 from atlas.ids import canonical_json, sha256_file, sha256_text
+from atlas.reader import Reader
 from atlas.schema import CATALOGUE_TABLES, STORE_TABLES, TABLES, arrow_schema, has_run, key_columns
 from atlas.seals import sealed, unseal
-from atlas.settings import ACTIVATION_GROUP_ROWS
+from atlas.settings import ACTIVATION_GROUP_ROWS, DATABASE
 from atlas.shards import write_parquet
 from atlas.statements import (
     ACTIVATION_ORDER,
@@ -48,6 +50,23 @@ from atlas.statements import (
 
 DERIVED = "derived"
 """Folder of files that publish makes from shards and can make again."""
+
+
+PEOPLES = ("note", "star", "saved_query")
+"""Tables whose rows come from the catalogue alone; a run may bring labels of its own."""
+
+
+def lost_words(atlas: Atlas) -> str | None:
+    """Say which words of people only the published file still has, because the catalogue is gone; None where all is well."""
+    if not atlas.database.exists() or not atlas.catalogue.is_lost():
+        return None
+    try:
+        with Reader(atlas.path) as reader:
+            counts = {table: int(reader.sql(count_rows(table)).rows()[0][0]) for table in PEOPLES}
+    except StoreError:
+        return None
+    found = ", ".join(f"{count} rows of {table}" for table, count in counts.items() if count)
+    return f"is gone; {DATABASE} still has {found}" if found else None
 
 
 class NotIncremental(Exception):
@@ -181,9 +200,9 @@ class Loader:
         found = {}
         for run_id in self.records:
             if shards := self.shards("activation", run_id):
-                root = self.atlas.path.resolve()
-                spans = sorted(layer_spans(path) for path in self.paths("activation", run_id))
-                in_order = [Path(span.path).relative_to(root).as_posix() for span in spans]
+                names = {str(self.atlas.place.local(item)): self.atlas.place.local_name(item) for item in shards}
+                spans = sorted(layer_spans(path) for path in names)
+                in_order = [names[span.path] for span in spans]
                 found[run_id] = [self._derived("activation", run_id, shards)] if overlapping(spans) else in_order
                 self.viewed.update(found[run_id])
         self._make_view("activation", found)
@@ -226,8 +245,6 @@ class Loader:
         ).fetchall()
         about = str(TABLES[table].__table__.comment)  # type: ignore[attr-defined]
         parts = [shard_rows(paths, columns, run_id=run_id) for run_id, paths in found.items() if paths]
-        # The view is bound when it is made: that needs the folder as the place that relative paths start from.
-        self.connection.execute(f"set file_search_path = {quoted(str(self.atlas.path.resolve()))}")
         is_table = self.connection.execute(
             "select 1 from duckdb_tables() where database_name = 'next' and table_name = ?", [table]
         ).fetchall()
@@ -288,6 +305,18 @@ def merged_groups(table: str, paths: Sequence[str]) -> Iterator[pa.Table]:
         for (layer,) in connection.execute(layers_of(source)).fetchall():
             one_layer = shard_rows(paths, columns, layer=layer, order=ACTIVATION_ORDER)
             yield from encoded_groups(table, connection.sql(one_layer).to_arrow_table())
+
+
+@contextlib.contextmanager
+def relative_paths(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[None]:
+    """Let a connection resolve relative paths, as views over shards have them, against a folder."""
+    with tempfile.TemporaryDirectory(prefix="atlas-") as there:
+        root = folder.resolve()
+        if "," in str(root):  # the engine would divide its search path there: a link has a plain name
+            root = Path(there) / "atlas"
+            root.symlink_to(folder.resolve())
+        connection.execute(f"set file_search_path = {quoted(str(root))}")
+        yield
 
 
 def is_intact(path: Path) -> bool:

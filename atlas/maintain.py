@@ -28,15 +28,16 @@ from typing import Any
 
 from atlas import files
 from atlas.catalogue import KEYS, Catalogue, row_checksum, utc_now
-from atlas.check import Finding, check, database_problem, newest_intact, published_number
+from atlas.check import Finding, catalogue_problems, check, database_problem, newest_intact, published_number
 from atlas.errors import AtlasError, DamagedError, StoreError
-from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, has_remains
+from atlas.folder import SHARDS, Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, has_remains
 from atlas.ids import canonical_json, sha256_text
 from atlas.loading import DERIVED, merged_groups
 from atlas.places import QUARANTINE, ObjectStore, settings_problems
+from atlas.publish import publishing, verify_shards
 from atlas.reader import Reader
 from atlas.seals import sealed, unseal
-from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS
+from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS, LOCK_SECONDS
 from atlas.shards import COMPACTED, write_shard
 from atlas.statements import all_rows
 
@@ -66,13 +67,25 @@ def repair(path: Path | str) -> list[Action]:
     if has_remains(Path(path)):
         files.make_folder(Path(path) / "versions")
     atlas = Atlas(path)
+    with maintaining(atlas, "repair"), publishing(atlas):
+        return _repair(atlas)
+
+
+@contextlib.contextmanager
+def maintaining(atlas: Atlas, what: str) -> Iterator[None]:
+    """Hold the lock under which files are merged, set aside and removed."""
+    with files.locked(atlas.path / ".maintain.lock", seconds=LOCK_SECONDS, what=what):
+        yield
+
+
+def _repair(atlas: Atlas) -> list[Action]:
     actions = [*_repair_settings(atlas), *_repair_manifests(atlas)]
     findings = check(atlas.path)
     actions += _repair_runs(atlas, findings)
     for finding in findings:
         if finding.kind == "derived":
             actions.append(_set_aside(atlas, atlas.path / finding.path, "Run `atlas publish`: it makes the file again."))
-    if atlas.catalogue.damage():
+    if catalogue_problems(atlas):
         actions.append(_repair_catalogue(atlas))
     if atlas.database.exists() and (problem := database_problem(atlas)) is not None and problem.kind == "database":
         actions.append(_set_aside(atlas, atlas.database, "Run `atlas publish`: it builds the file again from the shards."))
@@ -116,7 +129,10 @@ def _repair_manifests(atlas: Atlas) -> Iterator[Action]:
         return
     intact = newest_intact(atlas)
     known = {run.run_id for number in atlas.manifest_numbers() for run in atlas.manifest(number).runs}
-    runs = (intact.runs if intact else ()) + tuple(_finished_runs(atlas, known))
+    finished = {run.run_id: run for run in _finished_runs(atlas)}
+    # A run that an older manifest shows and the newest that is left does not was removed; a later attempt of one that it shows counts.
+    runs = tuple(_later(run, finished.get(run.run_id)) for run in (intact.runs if intact else ()))
+    runs += tuple(run for run_id, run in finished.items() if run_id not in known)
     runs += tuple(_published_runs(atlas, known | {run.run_id for run in runs}))
     # The damaged number is not used again: a published file may name it.
     following = Manifest(highest + 1, runs, created_at=str(utc_now()), reason="repair")
@@ -125,21 +141,36 @@ def _repair_manifests(atlas: Atlas) -> Iterator[Action]:
     yield from _orphans(atlas, known | {run.run_id for run in runs})
 
 
-def _finished_runs(atlas: Atlas, known: set[str]) -> Iterator[ManifestRun]:
-    """Find runs that were finished but stand in no manifest that is left."""
+def _later(run: ManifestRun, finished: ManifestRun | None) -> ManifestRun:
+    return run if finished is None or finished.attempt <= run.attempt else finished
+
+
+def _finished_runs(atlas: Atlas) -> Iterator[ManifestRun]:
+    """Find the last finished attempt of each run, where its commit records are those of the whole run."""
     for folder in sorted((atlas.path / "runs").glob("*")):
         rows = sorted(folder.glob("run-*.json"), key=lambda path: int(path.stem.split("-")[1]))
-        if folder.name in known or not rows:
-            continue
-        with contextlib.suppress(DamagedError):
+        with contextlib.suppress(DamagedError, IndexError):
             row = unseal(rows[-1])
-            attempt = int(row["attempt"])
-            yield _run_of_records(atlas, folder.name, attempt, row)
+            names = row.pop(SHARDS, None)
+            run = _run_of_records(atlas, folder.name, int(row["attempt"]), row)
+            if run.shards and (names is None or _is_merged(run) or set(names) == set(run.shards)):
+                yield run
 
 
 def _run_of_records(atlas: Atlas, run_id: str, attempt: int, row: Mapping[str, Any]) -> ManifestRun:
-    records = [path for path in atlas.done_folder(run_id, attempt).glob("*.json") if not path.stem.startswith(COMPACTED)]
-    return ManifestRun(run_id, attempt, row, {path.stem: sha256_text(path.read_text(encoding="utf-8")) for path in sorted(records)})
+    """Put a run together from its commit records: of its shards, or of what they were merged into once these are gone."""
+    records = sorted(atlas.done_folder(run_id, attempt).glob("*.json"))
+    merged = [path for path in records if path.stem.startswith(COMPACTED)]
+    chosen = [path for path in records if path not in merged]
+    for path in merged:  # each holds all rows of the run
+        with contextlib.suppress(DamagedError):
+            if all(atlas.place.size(item.path) == item.bytes for item in CommitRecord.read(path).files if item.path):
+                chosen = [path]
+    return ManifestRun(run_id, attempt, row, {path.stem: sha256_text(path.read_text(encoding="utf-8")) for path in chosen})
+
+
+def _is_merged(run: ManifestRun) -> bool:
+    return all(name.startswith(COMPACTED) for name in run.shards)
 
 
 def _published_runs(atlas: Atlas, known: set[str]) -> Iterator[ManifestRun]:
@@ -161,7 +192,9 @@ def _published_runs(atlas: Atlas, known: set[str]) -> Iterator[ManifestRun]:
             for item in (item for record in atlas.records(run) for item in record.files):
                 found[item.table] = found.get(item.table, 0) + item.rows
             if found == {table: rows for owner, table, rows in counts if owner == run_id}:
-                files.write_whole(atlas.row_path(run_id, attempt), sealed(stored))
+                files.write_whole(
+                    atlas.row_path(run_id, attempt), sealed({**stored, **({} if _is_merged(run) else {SHARDS: sorted(run.shards)})})
+                )
                 yield run
 
 
@@ -190,14 +223,15 @@ def _repair_runs(atlas: Atlas, findings: Iterable[Finding]) -> list[Action]:
     actions: list[Action] = []
     hidden: set[str] = set()
     visible = {run.run_id: run for run in atlas.manifest().runs}
+    needed = {run_id: _files_of(atlas, run) for run_id, run in visible.items()}
     for finding in findings:
-        if finding.kind == "plan" and finding.run_id in visible:
-            plan = str(visible[finding.run_id].row["plan"])
-            files.write_whole(atlas.path / finding.path, plan.encode())
-            actions.append(Action(finding.path, "written again from the manifest"))
+        if finding.kind in ("plan", "row"):
+            actions.append(_repair_about_run(atlas, finding, visible.get(str(finding.run_id))))
         if finding.kind not in ("shard", "record") or finding.run_id is None or finding.shard is None:
             continue
         step = f"Ingest run {finding.run_id} again with the same plan: only this shard is computed."
+        if finding.run_id in visible and finding.path not in needed[finding.run_id]:
+            step = "Nothing: what the run shows does not need it any more."
         record_paths = {
             path for path in atlas.run_folder(finding.run_id).glob(f"done*/{finding.shard}.json") if _names_damage(path, finding)
         }
@@ -206,7 +240,7 @@ def _repair_runs(atlas: Atlas, findings: Iterable[Finding]) -> list[Action]:
         for path in {atlas.path / finding.path, *record_paths}:
             if path.exists():
                 actions.append(_set_aside(atlas, path, step))
-        if finding.run_id in visible:
+        if finding.path in needed.get(finding.run_id, ()):
             hidden.add(finding.run_id)
     if hidden:
         manifest = atlas.change("repair", lambda runs: tuple(run for run in runs if run.run_id not in hidden))
@@ -214,6 +248,28 @@ def _repair_runs(atlas: Atlas, findings: Iterable[Finding]) -> list[Action]:
             what = f"hidden from manifest {manifest.number} on: it is not whole"
             actions.append(Action(Path("runs") / run_id, what, f"Ingest run {run_id} again, then `atlas publish`."))
     return actions
+
+
+def _files_of(atlas: Atlas, run: ManifestRun) -> set[Path]:
+    """List the commit records that a visible run needs and the shards that these name: not what was merged, nor earlier attempts."""
+    found: set[Path] = set()
+    for shard in run.shards:
+        record = atlas.record_path(run.run_id, run.attempt, shard)
+        found.add(record.relative_to(atlas.path))
+        with contextlib.suppress(DamagedError, TypeError):
+            found.update(Path(item.path) for item in CommitRecord.read(record).files if item.path)
+    return found
+
+
+def _repair_about_run(atlas: Atlas, finding: Finding, run: ManifestRun | None) -> Action:
+    """Write a visible run's plan or row again from the manifest; set the plan of another one aside."""
+    path = atlas.path / finding.path
+    if run is None:
+        return _set_aside(atlas, path, "Run the same `atlas ingest` or `atlas import` again: it writes the plan and goes on.")
+    names = {} if _is_merged(run) else {SHARDS: sorted(run.shards)}
+    content = str(run.row["plan"]).encode() if finding.kind == "plan" else sealed({**run.row, **names})
+    files.write_whole(path, content)
+    return Action(finding.path, "written again from the manifest")
 
 
 def _names_damage(record: Path, finding: Finding) -> bool:
@@ -231,7 +287,9 @@ def _repair_catalogue(atlas: Atlas) -> Action:
     whole = _whole_rows(atlas.catalogue)
     published = _published_rows(atlas)
     damaged = atlas.catalogue_path
-    action = _set_aside(atlas, damaged, "")
+    action = Action(damaged.relative_to(atlas.path), "rebuilt")
+    if damaged.exists():
+        action = _set_aside(atlas, damaged, "")
     journal = damaged.with_name(f"{damaged.name}-journal")
     if journal.exists():
         _set_aside(atlas, journal, "")
@@ -278,10 +336,12 @@ def compact(path: Path | str, run: str | None = None) -> list[Action]:
 
     Raises DamagedError when a part is not what its commit record says.
     """
-    from atlas.publish import verify_shards
-
     atlas = Atlas(path)
-    runs = atlas.manifest().runs if run is None else (atlas.find_run(run),)
+    with maintaining(atlas, "compacting"):
+        return _compact(atlas, atlas.manifest().runs if run is None else (atlas.find_run(run),))
+
+
+def _compact(atlas: Atlas, runs: Iterable[ManifestRun]) -> list[Action]:
     actions = []
     for entry in runs:
         records = list(atlas.records(entry))
@@ -336,13 +396,23 @@ def gc(path: Path | str, *, dry_run: bool = True, keep_manifests: int = KEEP_MAN
     that these name. Runs that are not finished stay while they are younger than `keep_days`: they can be resumed.
     """
     atlas = Atlas(path)
+    if dry_run:
+        return _collect(atlas, keep_manifests, keep_days, dry_run=True)
+    with maintaining(atlas, "removing"), publishing(atlas):
+        return _collect(atlas, keep_manifests, keep_days, dry_run=False)
+
+
+def _collect(atlas: Atlas, keep_manifests: int, keep_days: float, *, dry_run: bool) -> list[Action]:
+    for run in atlas.manifest().runs:
+        for _ in atlas.records(run):  # what a missing record names would look like nobody's
+            pass
     kept = _kept_manifests(atlas, keep_manifests, keep_days)
     visible = {(run.run_id, run.attempt, shard) for manifest in kept for run in manifest.runs for shard in run.shards}
     doomed: list[tuple[Path, str]] = []
     numbers = {manifest.number for manifest in kept}
     doomed += [(atlas.manifest_path(number), "old manifest") for number in atlas.manifest_numbers() if number not in numbers]
     referred: set[str] = set()
-    for record_path in sorted((atlas.path / "runs").glob("*/done*/*.json")):
+    for record_path in atlas.all_record_paths():
         record = CommitRecord.read(record_path)
         # Young records may belong to a run that is being written now.
         if (record.run_id, record.attempt, record.shard) in visible or _age(record_path) < keep_days * 86400:

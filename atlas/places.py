@@ -91,15 +91,16 @@ class Folder:
     def size(self, path: str) -> int | None:
         """Give a shard's bytes, None where it is missing."""
         try:
-            return (self.folder / path).stat().st_size
+            with files.reading(self.folder / path):
+                return (self.folder / path).stat().st_size
         except FileNotFoundError:
             return None
 
     def digest(self, path: str) -> str | None:
-        """Give a shard's SHA-256, None where it cannot be read."""
+        """Give a shard's SHA-256, None where it is missing; raises DamagedError where the disk cannot read it."""
         try:
             return sha256_file(self.folder / path)
-        except OSError:
+        except FileNotFoundError:
             return None
 
     def n_rows(self, path: str) -> int:
@@ -110,9 +111,16 @@ class Folder:
         """Give a file on this machine that holds a shard; here it is the shard itself, not verified."""
         return (self.folder / str(item.path)).resolve()
 
+    def local_name(self, item: Entry) -> str:
+        """Give the path of that file relative to the atlas, whatever links lie on the way."""
+        return str(item.path)
+
     def problem(self, item: Entry) -> str | None:
         """Say why a shard must not be read, None where its bytes are those of its commit record."""
-        found = self.digest(str(item.path))
+        try:
+            found = self.digest(str(item.path))
+        except DamagedError as error:
+            return error.message
         return None if found == item.sha256 else "missing" if found is None else "differs from its hash"
 
     def listing(self) -> Iterator[Held]:
@@ -246,15 +254,16 @@ class ObjectStore:
         with reached(self.url), self._store.open_input_file(self._at(path)) as stream:
             return int(pq.read_metadata(stream).num_rows)
 
-    def _copy(self, path: str) -> Path:
-        return self.folder.resolve() / COPIES / path.removeprefix("data/")
+    def local_name(self, item: Entry) -> str:
+        """Give the path of the verified copy of an object, relative to the atlas."""
+        return f"{COPIES}/{str(item.path).removeprefix('data/')}"
 
     def local(self, item: Entry) -> Path:
         """Give a verified copy of an object on this machine, fetched where it is not there yet.
 
         Raises DamagedError when the object is missing or is not what its commit record says.
         """
-        copy = self._copy(str(item.path))
+        copy = self.folder.resolve() / self.local_name(item)
         with contextlib.suppress(DamagedError, OSError):
             if unseal(copy.with_suffix(".json"))["sha256_of_file"] == item.sha256 == sha256_file(copy):
                 return copy

@@ -25,9 +25,9 @@ import duckdb
 from atlas import __version__, files
 from atlas.catalogue import utc_now
 from atlas.errors import AtlasError, DamagedError, QueryError, StoreError
-from atlas.folder import Atlas, CommitRecord, Manifest
+from atlas.folder import Atlas, CommitRecord, Manifest, check_name
 from atlas.ids import canonical_json, sha256_file, sha256_text
-from atlas.loading import Loader, NotIncremental
+from atlas.loading import Loader, NotIncremental, lost_words, relative_paths
 from atlas.schema import schema_text
 from atlas.seals import sealed, unseal
 from atlas.settings import DATABASE, INLINE_ROWS, LOCK_SECONDS, PUBLISH_MEMORY, STORAGE_VERSION
@@ -92,7 +92,9 @@ def publish(
     atlas = Atlas(path)
     report = progress or (lambda stage, done, total: None)
     started = time.monotonic()
-    with files.locked(atlas.path / ".publish.lock", seconds=wait, what="publishing"):
+    with publishing(atlas, wait):
+        if (lost := lost_words(atlas)) is not None:
+            raise DamagedError(f"{atlas.catalogue_path} {lost}", hint="Run `atlas repair`: it rebuilds the catalogue from there.")
         manifest = atlas.manifest()
         records = {run.run_id: list(atlas.records(run)) for run in manifest.runs}
         carried = _carried_runs(atlas, manifest, build) if incremental else frozenset()
@@ -114,6 +116,14 @@ def publish(
             _clear(built)
     seconds = time.monotonic() - started
     return PublishResult(atlas.database, manifest.number, len(manifest.runs), n_rows, n_bytes, inline, seconds, len(carried))
+
+
+@contextlib.contextmanager
+def publishing(atlas: Atlas, wait: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock under which atlas.duckdb and the files that it reads are changed; raises LockedError after `wait` seconds."""
+    check_name(atlas.path)
+    with files.locked(atlas.path / ".publish.lock", seconds=wait, what="publishing"):
+        yield
 
 
 def _signature(build: Sequence[BuildStep]) -> str:
@@ -201,7 +211,7 @@ class _Job:
 
     def fill(self, built: Path, carried: Collection[str]) -> tuple[int, bool]:
         """Fill the new file; returns the number of rows and whether activations are in it. Raises NotIncremental."""
-        with contextlib.closing(duckdb.connect(":memory:")) as connection:
+        with contextlib.closing(duckdb.connect(":memory:")) as connection, relative_paths(connection, self.atlas.path):
             with engine_errors("create the database"):
                 self._create(connection, built, carried)
             loader = Loader(self.atlas, connection, self.manifest, self.records, carried)

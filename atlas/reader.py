@@ -270,19 +270,22 @@ class Reader:
             self.shard_paths += paths
             missing = [path for path in paths if not os.path.exists(path)]
             if missing:
-                self._connection.execute(self._view_of_nothing(view, missing[0]))
+                self._connection.execute(self._view_of_nothing(view, f"is missing: {missing[0]}"))
             elif paths:
                 absolute = SHARD_PATH.sub(lambda match: literal(str(self.path / match.group(1))), text)
-                self._connection.execute(re.sub(r"^create view ", "create view memory.main.", absolute, flags=re.I))
+                try:
+                    self._connection.execute(re.sub(r"^create view ", "create view memory.main.", absolute, flags=re.I))
+                except duckdb.Error as error:
+                    self._connection.execute(self._view_of_nothing(view, f"cannot be read: {str(error).splitlines()[0]}"))
         self._search_path = f"set search_path = 'memory.main,{ALIAS}.main'"
         return self.shard_paths
 
-    def _view_of_nothing(self, view: str, missing: str) -> str:
-        """Write a view that says which shard is missing when it is asked; the other tables answer."""
+    def _view_of_nothing(self, view: str, problem: str) -> str:
+        """Write a view that says what is wrong with a shard when it is asked; the other tables answer."""
         columns = self._connection.execute(
             "select column_name, data_type from duckdb_columns() where database_name = ? and table_name = ?", [ALIAS, view]
         ).fetchall()
-        message = literal(f"a shard of {view} is missing: {missing}; run `atlas check`, then `atlas publish`")
+        message = literal(f"a shard of {view} {problem}; run `atlas check`, then `atlas publish`")
         nothing = ", ".join(f'null::{kind} as "{column}"' for column, kind in columns)
         return f'create view memory.main."{view}" as select {nothing} where error({message}) is null'
 

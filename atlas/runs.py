@@ -60,9 +60,12 @@ def unfinished_runs(path: Path | str) -> pa.Table:
         run_id = plan.parent.name
         begun = [int(folder.name.removeprefix("done").lstrip("-") or 1) for folder in plan.parent.glob("done*")]
         attempt = max([*begun, 1])
-        if attempt <= visible.get(run_id, 0) or atlas.row_path(run_id, attempt).exists():
+        if attempt <= visible.get(run_id, 0):
             continue
         records = list(atlas.done_folder(run_id, attempt).glob("*.json"))
+        # A row says that the run was finished: it was shown and removed, unless its process ended just before it was shown.
+        if atlas.row_path(run_id, attempt).exists() and (not records or (run_id, attempt) in _ever_visible(atlas)):
+            continue
         last = max((record.stat().st_mtime for record in records), default=plan.stat().st_mtime)
         moment = f"{datetime.datetime.fromtimestamp(last, datetime.UTC):%Y-%m-%d %H:%M:%S}"
         row: dict[str, Any] = {
@@ -82,6 +85,15 @@ def unfinished_runs(path: Path | str) -> pa.Table:
     text, number = pa.string(), pa.int64()
     schema = {"run_id": text, "name": text, "attempt": number, "done": number, "shards": number, "last_commit": text}
     return pa.Table.from_pylist(rows, schema=pa.schema(schema))
+
+
+def _ever_visible(atlas: Atlas) -> set[tuple[str, int]]:
+    """Read the runs and attempts that the manifests which are left have shown."""
+    found: set[tuple[str, int]] = set()
+    for number in atlas.manifest_numbers():
+        with contextlib.suppress(StoreError):
+            found |= {(run.run_id, run.attempt) for run in atlas.manifest(number).runs}
+    return found
 
 
 def show_run(path: Path | str, run: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from atlas import files
 from atlas.errors import DamagedError
 from atlas.ids import canonical_json, sha256_text
 
@@ -24,14 +25,15 @@ def sealed(content: Mapping[str, Any]) -> bytes:
 def unseal(path: Path) -> dict[str, Any]:
     """Read JSON that carries its own hash.
 
-    Raises DamagedError when it is unreadable, differs from its hash, or is gone.
+    Raises DamagedError when it is unreadable, differs from its hash, or is gone, StoreError when only this process may not read it.
     """
     try:
-        content = json.loads(path.read_bytes())
+        with files.reading(path):
+            content = json.loads(path.read_bytes())
         claimed = content.pop("sha256")
     except FileNotFoundError as error:
         raise DamagedError(f"missing: {path}", hint="Restore it from a copy, or run `atlas repair`.") from error
-    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedError(f"not readable: {path}: {error}", hint="Restore it from a copy, or run `atlas repair`.") from error
     if sha256_text(canonical_json(content)) != claimed:
         raise DamagedError(f"differs from its own hash: {path}", hint="Restore it from a copy, or run `atlas repair`.")

@@ -29,7 +29,7 @@ from atlas import __version__, files
 from atlas.catalogue import utc_now
 from atlas.encoding import conform, encoded_groups, writer_options
 from atlas.errors import DamagedError, StoreError, UsageError
-from atlas.folder import Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
+from atlas.folder import SHARDS, Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
 from atlas.ids import canonical_json, check_run_id, check_shard, sha256_text
 from atlas.places import Place
 from atlas.schema import STORE_TABLES, arrow_schema, table_columns
@@ -124,12 +124,16 @@ class RunWriter:
     def _write_plan(self) -> None:
         path = self.atlas.run_folder(self.run_id) / "plan.json"
         if path.exists():
-            if path.read_text(encoding="utf-8") != self.plan_text:
+            with files.reading(path):
+                stored = path.read_bytes()
+            if stored == self.plan_text.encode():
+                return
+            if sha256_text(self.plan_text)[:16] != self.run_id:
                 raise StoreError(
-                    f"run {self.run_id} has another plan on disk: {path}",
-                    hint="Another plan is another run id: pass run_id(plan). If the file was damaged, run `atlas repair`.",
+                    f"run {self.run_id} has another plan on disk: {path}", hint="Another plan is another run id: pass run_id(plan)."
                 )
-            return
+            # The id is the plan's hash: what stands there is not what was written.
+            files.move(path, self.atlas.path / "quarantine" / f"{self.run_id}-{secrets.token_hex(4)}-{path.name}")
         files.make_folder(path.parent)
         if not files.write_once(path, self.plan_text.encode()):
             self._write_plan()
@@ -224,7 +228,7 @@ class RunWriter:
                 f"{len(missing)} of {len(names)} shards of run {self.run_id} are not committed: {', '.join(missing[:5])}",
                 hint="Run the same command again: it does what is missing.",
             )
-        row = self._stored_row(self._complete_row(run_row))
+        row = self._stored_row(self._complete_row(run_row), names)
         entry = ManifestRun(self.run_id, self.attempt, row, {name: self._record_hash(name) for name in names})
 
         def with_run(runs: tuple[ManifestRun, ...]) -> tuple[ManifestRun, ...] | None:
@@ -258,14 +262,12 @@ class RunWriter:
         row = table.to_pylist()[0]
         return {name: str(value) if isinstance(value, datetime.datetime) else value for name, value in row.items()}
 
-    def _stored_row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Write the run's row once; whoever finished first has said it."""
+    def _stored_row(self, row: dict[str, Any], shards: Sequence[str]) -> dict[str, Any]:
+        """Write the run's row once, with the names of its shards; whoever finished first has said it."""
         path = self.atlas.row_path(self.run_id, self.attempt)
         with contextlib.suppress(DamagedError):
-            if path.exists():
-                return unseal(path)
-            if files.write_once(path, sealed(row)):
+            if not path.exists() and files.write_once(path, sealed({**row, SHARDS: sorted(shards)})):
                 return row
-            return unseal(path)
+            return {key: value for key, value in unseal(path).items() if key != SHARDS}
         files.move(path, self.atlas.path / "quarantine" / f"{self.run_id}-{secrets.token_hex(4)}-{path.name}")
-        return self._stored_row(row)
+        return self._stored_row(row, shards)

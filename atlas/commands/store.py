@@ -124,7 +124,10 @@ def repair(
         actions = run_repair(folder)
         if actions:
             _print_actions(actions, format_name)
-            if not Atlas(folder).manifest().runs:
+            hidden = any(action.what.startswith("hidden") for action in actions)
+            if hidden and Atlas(folder).database.exists():
+                say(f"{folder}: atlas.duckdb is whole and stays: it shows what was hidden until `atlas publish`")
+            elif not Atlas(folder).manifest().runs:
                 say(f"{folder}: no run is left to show; atlas.duckdb stays as it is")
             elif not no_publish:
                 publish_atlas(folder, progress)

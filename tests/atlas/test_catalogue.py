@@ -119,3 +119,10 @@ def test_a_file_of_an_older_version_gets_new_columns_and_keeps_what_its_checksum
     older.add_label("s", 1, 4, "new")
     assert [row["rule"] for row in older.rows("label")] == [None] * 3
     assert len(older.damage()) == 1, "the spoiled row stays a spoiled row, the others are whole"
+
+
+def test_a_commit_is_durable_and_rolled_back_whole(tmp_path: Path) -> None:
+    """What SQLite promises depends on these two settings, which no kill of a process tells apart."""
+    with Catalogue(tmp_path)._open().connect() as connection:
+        assert connection.exec_driver_sql("pragma journal_mode").scalar() == "delete"
+        assert connection.exec_driver_sql("pragma synchronous").scalar() == 3, "extra: the journal's removal is fsynced too"

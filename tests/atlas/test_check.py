@@ -1,24 +1,27 @@
 """Damage of every kind is found, named, set aside or rebuilt, and never served."""
 
+import errno
 import os
 import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 
 from atlas.check import check
-from atlas.errors import AtlasError, DamagedError, StoreError
+from atlas.errors import AtlasError, DamagedError, LockedError, StoreError
 from atlas.folder import Atlas, CommitRecord
-from atlas.ids import run_id
-from atlas.maintain import repair
-from atlas.publish import Audit, publish
+from atlas.ids import run_id, sha256_file
+from atlas.maintain import compact, gc, repair
+from atlas.publish import Audit, BuildStep, publish
 from atlas.reader import Reader
-from atlas.runs import tables_equal
+from atlas.runs import remove_run, tables_equal
 from atlas.seals import sealed
 from atlas.shards import RunWriter
 from tests.atlas.samples import RUN_ROW, activations, model_rows, plan, prompt_rows, write_run
@@ -93,15 +96,15 @@ def test_damage_is_found_named_and_mended(lived_in: Atlas, template: Path, kind:
     else:
         damage(victim)
     findings = check(lived_in.path)
-    if kind in ("database", "catalogue") and damage is lose:
-        assert findings == [], "nothing refers to it: publish builds the one, the first note makes the other"
+    if kind == "database" and damage is lose:
+        assert findings == [], "nothing refers to it: publish builds it"
     else:
         assert victim.relative_to(lived_in.path) in {finding.path for finding in findings}
         assert all(finding.problem and finding.next_step for finding in findings)
         assert repair(lived_in.path)
     assert check(lived_in.path) == []
     notes = {row["text"] for row in lived_in.catalogue.rows("note")}
-    assert notes == ({"published", "newer"} if kind != "catalogue" else set() if damage is lose else {"published"})
+    assert notes == ({"published", "newer"} if kind != "catalogue" else {"published"})
     if damage is flip:
         write_run(lived_in)
         publish(lived_in.path)
@@ -175,6 +178,24 @@ def test_the_catalogue_is_rebuilt_row_by_row(lived_in: Atlas) -> None:
     assert [row["text"] for row in lived_in.catalogue.rows("note")] == ["published"]
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+def test_words_that_only_the_published_file_has_are_not_published_away(lived_in: Atlas, emptied: bool) -> None:
+    lived_in.catalogue_path.write_bytes(b"") if emptied else lived_in.catalogue_path.unlink()
+    with pytest.raises(DamagedError, match="still has 1 rows of note"):
+        publish(lived_in.path)
+    repair(lived_in.path)
+    publish(lived_in.path)
+    assert [row["text"] for row in lived_in.catalogue.rows("note")] == ["published"]
+
+
+def test_words_that_are_whole_outlive_the_repair_of_others(lived_in: Atlas) -> None:
+    with sqlite3.connect(lived_in.catalogue_path) as connection:
+        connection.execute("update note set text = 'forged' where text = 'published'")
+    connection.close()
+    repair(lived_in.path)
+    assert {row["text"] for row in lived_in.catalogue.rows("note")} == {"published", "newer"}
+
+
 def test_a_changed_database_is_found_although_it_opens(lived_in: Atlas) -> None:
     os.chmod(lived_in.database, 0o644)
     with duckdb.connect(str(lived_in.database)) as connection:
@@ -189,6 +210,8 @@ def test_a_forged_record_whose_own_hash_is_right_is_found(atlas: Atlas) -> None:
     record = CommitRecord.read(path)
     path.write_bytes(sealed({"run_id": RUN, "shard": "prompts", "attempt": 1, "files": [vars(item) for item in record.files[:1]]}))
     assert "is not the commit record that the manifest names" in {finding.problem for finding in check(atlas.path)}
+    with pytest.raises(DamagedError, match="not the commit record"):
+        publish(atlas.path)
 
 
 def test_references_and_keys_are_checked(tmp_path: Path) -> None:
@@ -269,3 +292,159 @@ def test_a_published_run_whose_shards_are_not_all_there_is_not_called_whole(live
     lived_in.record_path(RUN, 1, "activations-1").unlink()
     assert any("3 committed shards" in action.what for action in repair(lived_in.path))
     assert lived_in.manifest().runs == ()
+
+
+def test_a_compacted_run_is_rebuilt_when_manifests_are_lost(atlas: Atlas, template: Path) -> None:
+    compact(atlas.path)
+    publish(atlas.path)
+    gc(atlas.path, dry_run=False, keep_manifests=1, keep_days=0)
+    for path in atlas.versions.glob("0*.json"):
+        path.unlink()
+    repair(atlas.path)
+    assert tables_equal(atlas.path, template / "finished.atlas", RUN) == []
+    publish(atlas.path)
+    assert check(atlas.path) == []
+
+
+def test_a_run_whose_records_are_not_all_there_is_not_rebuilt_as_a_whole_one(lived_in: Atlas) -> None:
+    lived_in.record_path(RUN, 1, "activations-1").unlink()
+    lived_in.database.unlink()
+    for path in lived_in.versions.glob("0*.json"):
+        path.unlink()
+    actions = repair(lived_in.path)
+    assert lived_in.manifest().runs == ()
+    assert any("3 committed shards" in action.what for action in actions)
+
+
+def test_a_later_attempt_whose_manifest_is_lost_is_rebuilt(atlas: Atlas) -> None:
+    write_run(atlas, again=True)
+    write_run(atlas, 2)
+    remove_run(atlas.path, run_id(plan(2)))
+    for number in atlas.manifest_numbers()[2:]:
+        atlas.manifest_path(number).write_bytes(b"[]")
+    repair(atlas.path)
+    assert {(run.run_id, run.attempt) for run in atlas.manifest().runs} == {(RUN, 2), (run_id(plan(2)), 1)}
+
+
+def test_damage_to_what_was_merged_hides_no_run(atlas: Atlas) -> None:
+    compact(atlas.path)
+    flip(one_file(atlas, "shard"))
+    assert {finding.kind for finding in check(atlas.path)} == {"shard"}
+    assert any("does not need it" in action.next_step for action in repair(atlas.path))
+    assert [run.run_id for run in atlas.manifest().runs] == [RUN]
+    assert check(atlas.path) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_row_of_a_run_is_written_again_from_the_manifest(lived_in: Atlas, damage: Callable[[Path], None]) -> None:
+    row = lived_in.row_path(RUN, 1)
+    before = row.read_bytes()
+    damage(row)
+    assert [(finding.kind, finding.path.name) for finding in check(lived_in.path)] == [("row", "run-1.json")]
+    repair(lived_in.path)
+    assert check(lived_in.path) == []
+    assert row.read_bytes() == before
+
+
+def test_the_plan_of_an_unfinished_run_is_checked_and_written_anew(tmp_path: Path, template: Path) -> None:
+    for by_repair in (False, True):
+        atlas = Atlas.create(tmp_path / f"{by_repair}.atlas")
+        write_run(atlas, finish=False)
+        path = atlas.run_folder(RUN) / "plan.json"
+        path.write_bytes(path.read_bytes().replace(b"sample", b"s\xe4mple"))
+        assert [finding.kind for finding in check(atlas.path)] == ["plan"]
+        if by_repair:
+            repair(atlas.path)
+        write_run(atlas)
+        assert check(atlas.path) == []
+        assert tables_equal(atlas.path, template / "finished.atlas", RUN) == []
+        assert len(list((atlas.path / "quarantine").iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b'"x"', b"[" * 100_000, b'{"sha256": 1}', b"\xff"])
+@pytest.mark.parametrize("kind", ["record", "manifest"])
+def test_json_that_is_no_object_is_damage(lived_in: Atlas, kind: str, content: bytes) -> None:
+    victim = one_file(lived_in, kind)
+    victim.write_bytes(content)
+    assert victim.relative_to(lived_in.path) in {finding.path for finding in check(lived_in.path)}
+    repair(lived_in.path)
+    assert check(lived_in.path) == []
+
+
+def test_sealed_json_of_another_shape_is_damage(atlas: Atlas) -> None:
+    atlas.record_path(RUN, 1, "prompts").write_bytes(sealed({"files": [{"table": "prompt"}]}))
+    atlas.manifest_path(1).write_bytes(sealed({"number": 1, "format_version": 1, "runs": [{"run_id": RUN}]}))
+    assert {"record", "manifest"} <= {finding.kind for finding in check(atlas.path)}
+
+
+@pytest.mark.parametrize("kind", ["shard", "record", "plan", "manifest", "database", "catalogue"])
+def test_what_may_not_be_read_is_no_damage(lived_in: Atlas, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permission says nothing about content: neither `check` nor `repair` may take it for damage."""
+    victim = one_file(lived_in, kind)
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path == victim:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for command in (check, repair):
+        with pytest.raises(StoreError, match=r"cannot read .*Permission denied") as caught:
+            command(lived_in.path)
+        assert not isinstance(caught.value, DamagedError)
+    assert not (lived_in.path / "quarantine").exists()
+
+
+def test_a_sector_that_cannot_be_read_is_damage(lived_in: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = one_file(lived_in, "shard")
+    opened = Path.open
+
+    def fail(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path == victim:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", fail)
+    assert [finding.path for finding in check(lived_in.path)] == [victim.relative_to(lived_in.path)]
+    with pytest.raises(DamagedError, match="Input/output error"):
+        publish(lived_in.path)
+
+
+def test_a_catalogue_that_somebody_holds_is_not_damaged(lived_in: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.catalogue.BUSY_SECONDS", 0.05)
+    holder = sqlite3.connect(lived_in.catalogue_path, isolation_level=None)
+    holder.execute("begin exclusive")
+    for command in (check, repair):
+        with pytest.raises(LockedError):
+            command(lived_in.path)
+    holder.execute("rollback")
+    holder.close()
+    assert {row["text"] for row in lived_in.catalogue.rows("note")} == {"published", "newer"}
+
+
+def test_a_file_that_is_swapped_in_meanwhile_is_not_damaged(lived_in: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the hash of the file and the look at what it should be, a publish ends."""
+    left = [write_run(lived_in, 2)]
+
+    def slow(path: Path) -> str:
+        digest = sha256_file(path)
+        if left and path == lived_in.database:
+            left.pop()
+            publish(lived_in.path)
+        return digest
+
+    monkeypatch.setattr("atlas.check.sha256_file", slow)
+    assert check(lived_in.path) == []
+    assert left == []
+
+
+def test_counts_are_checked_in_shards_and_in_the_published_file(atlas: Atlas) -> None:
+    publish(atlas.path, build=[BuildStep("loses a row", lambda connection: connection.execute("delete from prompt where prompt = 3"))])
+    assert "count" in {finding.kind for finding in check(atlas.path)}
+    write_run(atlas, 2, shards=("prompts",), finish=False)
+    path = atlas.record_path(run_id(plan(2)), 1, "prompts")
+    record = CommitRecord.read(path)
+    told = tuple(replace(item, rows=item.rows + 1) for item in record.files)
+    path.write_bytes(replace(record, files=told).seal())
+    assert "has 12 rows; the commit record says 13" in {finding.problem for finding in check(atlas.path)}

@@ -1,16 +1,20 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from atlas import maintain
 from atlas.check import check
-from atlas.errors import DamagedError
+from atlas.errors import DamagedError, LockedError
 from atlas.folder import Atlas
 from atlas.ids import run_id
-from atlas.maintain import compact, gc, sizes
-from atlas.publish import publish
+from atlas.maintain import compact, gc, maintaining, repair, sizes
+from atlas.publish import publish, publishing
 from atlas.reader import Reader
 from atlas.runs import remove_run, tables_equal
 from tests.atlas.samples import SHARDS, make_atlas, plan, write_run
@@ -59,8 +63,8 @@ def test_gc_says_first_and_removes_only_what_no_kept_manifest_names(tmp_path: Pa
     atlas = make_atlas(tmp_path / "a.atlas", 1, 2)
     publish(atlas.path)
     remove_run(atlas.path, RUN)
-    before = names(atlas.path)
     assert gc(atlas.path) == gc(atlas.path, dry_run=False) == [], "all is young"
+    before = names(atlas.path)
     said = gc(atlas.path, keep_manifests=1, keep_days=0)
     assert names(atlas.path) == before, "a dry run removes nothing"
     assert {action.path.name for action in said} == {"00000000.json", "00000001.json"}, "what atlas.duckdb was built from is kept"
@@ -98,3 +102,59 @@ def test_sizes_add_up(published: Atlas) -> None:
     assert found["database"] == published.database.stat().st_size
     assert found["data"] == sum(path.stat().st_size for path in (published.path / "data").rglob("*.parquet"))
     assert found["quarantine"] == 0
+
+
+def test_gc_removes_nothing_while_a_record_that_the_newest_manifest_names_is_gone(atlas: Atlas) -> None:
+    record = atlas.record_path(RUN, 1, "prompts")
+    kept = record.rename(record.with_suffix(".elsewhere"))
+    before = names(atlas.path)
+    with pytest.raises(DamagedError, match="missing"):
+        gc(atlas.path, dry_run=False, keep_manifests=1, keep_days=0)
+    kept.rename(record)
+    assert names(atlas.path) - before == {record.relative_to(atlas.path).as_posix(), ".maintain.lock", ".publish.lock"}
+
+
+def test_gc_repair_and_compact_wait_for_each_other(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.maintain.LOCK_SECONDS", 0.0)
+    with maintaining(atlas, "holding"):
+        for command in (compact, repair, partial(gc, dry_run=False)):
+            with pytest.raises(LockedError):
+                command(atlas.path)
+        publish(atlas.path)
+
+
+def test_gc_waits_for_a_publish_that_reads_what_it_would_remove(atlas: Atlas) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with publishing(atlas):
+            collecting = pool.submit(gc, atlas.path, dry_run=False)
+            with pytest.raises(TimeoutError):
+                collecting.result(timeout=0.2)
+        assert collecting.result(timeout=60) == []
+
+
+@pytest.mark.parametrize("meanwhile", ["another run is shown", "the run is removed"])
+def test_compaction_undoes_no_change_that_happens_meanwhile(atlas: Atlas, monkeypatch: pytest.MonkeyPatch, meanwhile: str) -> None:
+    def slow(*arguments: Any) -> Any:
+        merged = merge(*arguments)
+        if meanwhile == "the run is removed":
+            remove_run(atlas.path, RUN)
+        else:
+            write_run(atlas, 2)
+        return merged
+
+    merge = maintain._merge
+    monkeypatch.setattr(maintain, "_merge", slow)
+    compact(atlas.path)
+    shown = {run.run_id for run in atlas.manifest().runs}
+    assert shown == (set() if meanwhile == "the run is removed" else {RUN, run_id(plan(2))})
+
+
+def test_gc_leaves_young_shards_that_nothing_names_yet(atlas: Atlas) -> None:
+    """Another process has written them and not committed them yet."""
+    shard = next((atlas.path / "data" / "prompt").rglob("*.parquet"))
+    written = shard.with_name("being-written.parquet")
+    written.write_bytes(shard.read_bytes())
+    assert gc(atlas.path, dry_run=False) == []
+    os.utime(written, (time.time() - 8 * 86400,) * 2)
+    assert [action.path.name for action in gc(atlas.path, dry_run=False)] == [written.name]
+    assert shard.exists()

@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from atlas import files
-from atlas.errors import DamagedError, LockedError, QueryError, StoreError
+from atlas.check import check
+from atlas.errors import DamagedError, LockedError, QueryError, StoreError, UsageError
 from atlas.folder import Atlas
 from atlas.ids import run_id
+from atlas.maintain import compact
 from atlas.publish import Audit, BuildStep, publish
 from atlas.reader import Reader
 from atlas.runs import remove_run
@@ -315,3 +317,44 @@ def test_shards_that_do_not_overlap_are_read_directly(tmp_path: Path) -> None:
     with Reader(atlas.path) as reader:
         found = reader.sql("select layer, feature, prompt, position, activation from activation").arrow()
         assert found.cast(rows.schema).equals(rows.sort_by(ORDER))
+
+
+@pytest.mark.parametrize("name", ["a b, c", 'it\'s "ü"', "a[1]*{2}", "$(x);#%41"])
+def test_any_folder_name_will_do(atlas: Atlas, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name / "a.atlas"
+    folder.parent.mkdir()
+    moved = atlas.path.rename(folder)
+    for inline_rows in (10**6, 0):
+        publish(moved, inline_rows=inline_rows, audits=[Audit("reads the view", "select 1 from activation having count(*) = 0")])
+        with Reader(moved) as reader:
+            assert reader.sql("select count(*) > 0 from activation_by_prompt").rows() == [(True,)]
+
+
+@pytest.mark.parametrize("name", ["what?", "back\\slash"])
+def test_a_folder_that_the_engine_cannot_open_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="DuckDB cannot open"):
+        Atlas.create(tmp_path / name)
+
+
+@pytest.mark.parametrize("linked", ["data", "runs", "versions", "whole"])
+def test_parts_of_an_atlas_may_lie_elsewhere(atlas: Atlas, tmp_path: Path, linked: str) -> None:
+    part = atlas.path if linked == "whole" else atlas.path / linked
+    elsewhere = part.rename(tmp_path / "elsewhere")
+    part.symlink_to(elsewhere)
+    compact(atlas.path)  # one part a table: the views read the shards themselves
+    for inline_rows in (10**6, 0):
+        publish(atlas.path, inline_rows=inline_rows)
+        assert check(atlas.path) == []
+        with Reader(atlas.path) as reader:
+            assert reader.sql("select count(*) > 0 from activation").rows() == [(True,)]
+
+
+def test_a_damaged_shard_of_a_view_is_named_when_it_is_asked(atlas: Atlas) -> None:
+    publish(atlas.path, inline_rows=0)
+    shard = next((atlas.path / "derived" / "activation").rglob("*.parquet"))
+    shard.chmod(0o644)
+    shard.write_bytes(b"no Parquet")
+    with Reader(atlas.path) as reader:
+        assert reader.sql("select count(*) from prompt").rows() == [(12,)]
+        with pytest.raises(QueryError, match="a shard of activation cannot be read"):
+            reader.sql("select layer, count(*) from activation group by layer")

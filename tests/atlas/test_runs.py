@@ -1,13 +1,15 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from atlas.errors import UsageError
 from atlas.folder import Atlas
 from atlas.ids import run_id
-from atlas.runs import diff_runs, list_runs, remove_run, resolve_run, show_run, tables_equal
-from tests.atlas.samples import activations, make_atlas, plan, write_run
+from atlas.runs import diff_runs, list_runs, remove_run, resolve_run, show_run, table_difference, tables_equal, unfinished_runs
+from atlas.shards import write_parquet
+from tests.atlas.samples import activations, make_atlas, plan, prompt_rows, write_run
 
 FIRST, SECOND = run_id(plan(1)), run_id(plan(2))
 
@@ -88,3 +90,22 @@ def test_a_removed_run_is_hidden_and_comes_back_with_its_plan(tmp_path: Path) ->
     write_run(atlas, 1)
     assert sorted((atlas.path / "data").rglob("*.parquet")) == before, "nothing was computed again"
     assert [run.run_id for run in atlas.manifest().runs] == [SECOND, FIRST]
+
+
+def test_a_row_that_is_there_twice_is_a_difference(tmp_path: Path) -> None:
+    rows = prompt_rows(2)
+    for name, table in (("once", rows), ("twice", pa.concat_tables([rows, rows.slice(0, 1)]))):
+        write_parquet(tmp_path / f"{name}.parquet", "prompt", table)
+    once, twice = [str(tmp_path / "once.parquet")], [str(tmp_path / "twice.parquet")]
+    assert table_difference("prompt", once, twice) == ((2, 3), (0, 1))
+    assert table_difference("prompt", twice, once) == ((3, 2), (1, 0))
+
+
+def test_a_run_that_was_stopped_just_before_it_was_shown_is_listed_as_unfinished(atlas: Atlas) -> None:
+    atlas.manifest_path(1).unlink()
+    (row,) = unfinished_runs(atlas.path).to_pylist()
+    assert (row["run_id"], row["done"]) == (FIRST, 4)
+    write_run(atlas)
+    assert unfinished_runs(atlas.path).num_rows == 0
+    remove_run(atlas.path, FIRST)
+    assert unfinished_runs(atlas.path).num_rows == 0, "it was finished, shown and removed"

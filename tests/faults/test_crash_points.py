@@ -1,5 +1,6 @@
 """Every step of a run's life is stopped at once; power is cut with everything lost that was not fsynced; and the harness has teeth."""
 
+import contextlib
 import random
 import shutil
 from collections.abc import Mapping
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from atlas import files
+from atlas.check import check
 from atlas.errors import StoreError
 from atlas.folder import Atlas
 from atlas.maintain import repair
@@ -104,6 +107,7 @@ def test_a_publish_stopped_before_any_of_its_steps_leaves_the_old_file_or_the_ne
         for state in (folder, platter / "a.atlas"):
             with Reader(state) as reader:
                 assert reader.sql("select count(*) from run").rows() in ([(1,)], [(2,)])
+            assert check(state) == [], f"step {step} of {counted.steps}"
     publish(folder)
     with Reader(folder) as reader:
         assert reader.sql("select count(*) from run").rows() == [(2,)]
@@ -140,3 +144,51 @@ def test_another_process_finds_the_lock_of_a_dead_publish_free(tmp_path: Path) -
     with using(FailingDisk(1)), pytest.raises((PowerCut, StoreError)):
         publish(atlas.path)
     publish(atlas.path, wait=0)
+
+
+def test_what_publish_has_said_outlives_a_power_cut(tmp_path: Path) -> None:
+    atlas = make_atlas(tmp_path / "root" / "a.atlas")
+    publish(atlas.path)
+    write_run(atlas, 2)
+    with using(LossyDisk(atlas.path.parent)) as disk:
+        publish(atlas.path)
+    assert isinstance(disk, LossyDisk)
+    for seed in range(8):
+        platter = tmp_path / f"platter-{seed}"
+        disk.after_power_loss(platter, seed)
+        with Reader(platter / "a.atlas") as reader:
+            assert reader.sql("select count(*) from run").rows() == [(2,)]
+
+
+def test_what_is_set_aside_is_nowhere_lost_by_a_power_cut(template: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(template / "finished.atlas", tmp_path / "root" / "a.atlas"))
+    shard = next((folder / "data" / "prompt").rglob("*.parquet"))
+    shard.write_bytes(damaged := shard.read_bytes()[:-1])
+    with using(FailingDisk()) as counted:
+        repair(shutil.copytree(folder, tmp_path / "counted.atlas"))
+    for step in range(counted.steps + 1):
+        root = tmp_path / f"{step}"
+        shutil.copytree(folder, root / "a.atlas")
+        disk = LossyDisk(root, step)
+        with using(disk), contextlib.suppress(PowerCut):
+            repair(root / "a.atlas")
+        disk.after_power_loss(root / "platter", step)
+        contents_left = [path.read_bytes() for path in (root / "platter").rglob("*.parquet")]
+        assert damaged in contents_left, f"step {step} of {counted.steps}"
+
+
+def test_what_a_second_writer_relies_on_is_durable(tmp_path: Path) -> None:
+    """The first one is stopped before its fsync of the folder; the second is told that the name is taken, and goes on from there."""
+    with using(FailingDisk()) as counted:
+        files.write_once(tmp_path / "counted.json", b"{}")
+    root = tmp_path / "root"
+    root.mkdir()
+    disk = LossyDisk(root, counted.steps - 1)
+    with using(disk):
+        with pytest.raises(PowerCut):
+            files.write_once(root / "a.json", b"{}")
+        disk.fail_at = None
+        assert not files.write_once(root / "a.json", b"other")
+    for seed in range(8):
+        disk.after_power_loss(tmp_path / f"platter-{seed}", seed)
+        assert (tmp_path / f"platter-{seed}" / "a.json").read_bytes() == b"{}"

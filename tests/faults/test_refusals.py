@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from atlas.check import check
-from atlas.errors import StoreError
+from atlas.errors import DamagedError, StoreError
 from atlas.folder import Atlas
 from atlas.ids import run_id
 from atlas.publish import publish
@@ -109,7 +109,9 @@ def test_a_note_on_a_full_disk_is_refused_and_the_others_stay(small_disk: Path) 
     ballast = fill(small_disk, 4 << 10)
     with pytest.raises(StoreError) as caught:
         atlas.catalogue.add_note("x" * 200_000)
-    assert "full" in str(caught.value)
+    assert "the disk is full" in caught.value.message
+    assert "Make space" in str(caught.value.hint)
+    assert not isinstance(caught.value, DamagedError)
     assert [row["text"] for row in atlas.catalogue.rows("note")] == ["before"]
     ballast.unlink()
     atlas.catalogue.add_note("after")
