@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from queries.claims import claims_files, read_claims
+from queries.claims import FOLDER, read_claims
 from tests.atlas.commands.conftest import Atlas
 
 
 def test_every_claim_of_the_thesis_has_the_verdict_that_the_file_expects(run: Atlas, thesis_atlas: Path) -> None:
-    claims = [claim for path in claims_files() for claim in read_claims(path)]
+    claims = read_claims(FOLDER / "thesis.toml")
     said = run("claims", "check", "--atlas", thesis_atlas)
     assert {row["claim"]: row["verdict"] for row in said.rows} == {claim.id: claim.expected for claim in claims}
     assert "reproduced" in said.err
@@ -44,5 +44,13 @@ def test_a_claims_file_of_ones_own(run: Atlas, demo_atlas: Path, tmp_path: Path)
     assert "two-languages: contradicted, where the file expects reproduced" in said.err
 
 
+def test_what_the_readme_says_of_the_demo_is_recomputed(run: Atlas, demo_atlas: Path) -> None:
+    said = run("claims", "check", "-a", demo_atlas)
+    claims = read_claims(FOLDER / "demo.toml")
+    assert {row["claim"]: row["verdict"] for row in said.rows} == {claim.id: claim.expected for claim in claims}
+    assert "where the file expects" not in said.err
+
+
 def test_claims_without_their_run_are_refused(run: Atlas, demo_atlas: Path) -> None:
-    assert "no claim speaks of a run of this atlas" in run("claims", "check", "-a", demo_atlas, code=3).err
+    said = run("claims", "check", FOLDER / "thesis.toml", "-a", demo_atlas, code=3)
+    assert "no claim speaks of a run of this atlas" in said.err
