@@ -438,7 +438,7 @@ def _graph_labels(
     taken: list[tuple[float, float, float]] = []
     for name in [*ends, *features[:MOST_LABELS]]:
         x, y = places[name]
-        text = _short(nodes[name]["name"].split(" @")[0].strip(" "), 14)
+        text = _short(nodes[name]["name"].split(" @")[0].strip(" "), 18)
         half = (0.034 * len(text) + 0.02) / figure_width  # of the width, at this size of letters
         if any(y == other_y and abs(x - other_x) < half + other_half for other_x, other_y, other_half in taken):
             continue

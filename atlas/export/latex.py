@@ -35,7 +35,7 @@ def latex_table(table: pa.Table, *, title: str, caption: str, label: str, commen
     begin = f"  \\begin{{tabular}}{{@{{}}{specification}@{{}}}}"
     head = [begin, r"    \toprule", rf"    {header} \\", r"    \midrule"]
     tabular = "\n".join([*head, *([body] if body else []), r"    \bottomrule", r"  \end{tabular}"])
-    if _width(fields, columns) > FULL_WIDTH:
+    if width_of(table) > FULL_WIDTH:
         tabular = f"  \\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}%\n  }}"
     lines = [
         f"% {_one_line(title)}",
@@ -90,6 +90,8 @@ def _column(item: pa.Field, values: list[str | None]) -> str:
     return f"S[table-format={sign}{whole}{f'.{decimals}' if decimals else ''}{exponent}{grouping}]"
 
 
-def _width(fields: list[pa.Field], columns: list[list[str | None]]) -> int:
-    widths = [max([len(item.name), *(len(value or "--") for value in values)]) for item, values in zip(fields, columns, strict=True)]
+def width_of(table: pa.Table) -> int:
+    """Return the characters of a printed row."""
+    columns = readable_columns(table)
+    widths = [max([len(item.name), *(len(value or "--") for value in values)]) for item, values in zip(table.schema, columns, strict=True)]
     return sum(widths) + 2 * len(widths)

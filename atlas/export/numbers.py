@@ -4,7 +4,7 @@ In: an Arrow table. Out: a number of decimals for each float column, or for each
 
 1. An estimate with an interval is rounded to two significant digits of the interval's half width, and so are the interval's ends
    (the Particle Data Group's habit). Columns belong together by name: `<x>_low`, `<x>_high` to `<x>` or `<x>_mean`; `ci_low`,
-   `ci_high` to `value`, `mean`, `effect`, `weight`, …, or else to the column before `ci_low`.
+   `ci_high` (or `low`, `high`) to `value`, `mean`, `effect`, `weight`, …, or else to the column before `ci_low`.
 2. A float without an interval gets four significant digits of the column's largest value; p and q values get two each.
 3. A number that would be printed as zero and is none, or that has more digits than a double holds, is printed in scientific notation.
 """
@@ -29,14 +29,14 @@ def intervals(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return {estimate: (low, high)} for the columns of a table."""
     found = {}
     for low in columns:
-        if not low.endswith("_low"):
+        if low != "low" and not low.endswith("_low"):
             continue
-        stem = low.removesuffix("_low")
-        high = f"{stem}_high"
+        stem = low.removesuffix("low").removesuffix("_")
+        high = f"{stem}_high" if stem else "high"
         if high not in columns:
             continue
         named = [name for name in (stem, f"{stem}_mean", stem.removesuffix("_ci")) if name in columns]
-        if stem == "ci":
+        if stem in ("ci", ""):
             before = columns[columns.index(low) - 1] if columns.index(low) else None
             named = [name for name in ESTIMATES if name in columns] or ([before] if before else [])
         if named:

@@ -26,13 +26,19 @@ from atlas.export.cells import escape_latex, text
 from atlas.export.dictionary import data_dictionary
 from atlas.export.drawing import n_panels
 from atlas.export.figure import FIGURES, write_figure
-from atlas.export.latex import PREAMBLE
+from atlas.export.latex import PREAMBLE, width_of
 from atlas.export.provenance import Provenance
 from atlas.export.table import write_table
 
 MAX_ROWS = 25
 MAX_TEXT = 44
 """Characters of a cell in the printed table; the csv has all."""
+WIDEST = 190
+"""Characters of a printed row: a table wider than this would be scaled until nobody can read it."""
+SHORT_TEXT = 24
+"""Characters of a cell in a table that is too wide otherwise."""
+KEPT_COLUMNS = 3
+"""First columns, which name the row: never left out."""
 MOST_COLUMNS = 12
 """A table of one row and more columns than this stands upright."""
 FLOATS_A_PAGE_BREAK = 6
@@ -170,7 +176,9 @@ def _write_answer(root: Path, question: Question, result: pa.Table, provenance: 
     words = {"title": question.title, "caption": question.title, "label": f"tab:{stem}"}
     contents.files += write_table(result, root / "tables" / f"{stem}.csv", provenance=provenance, title=question.title)
     printed, constants = printable(result)
+    printed, left_out = narrowed(printed)
     caption = question.title + (f" ({constants})" if constants else "")
+    caption += f" Columns that only the csv has: {', '.join(name.replace('_', ' ') for name in left_out)}." if left_out else ""
     contents.files += write_table(
         printed, root / "tables" / f"{stem}.tex", provenance=provenance, max_rows=MAX_ROWS, **{**words, "caption": caption}
     )
@@ -195,9 +203,30 @@ def printable(result: pa.Table) -> tuple[pa.Table, str]:
     for index, name in enumerate(kept.column_names):
         kind = kept.schema.field(name).type
         if pa.types.is_list(kind) or pa.types.is_string(kind):
-            cut = [None if value is None else _cut(text(value)) for value in kept[name].to_pylist()]
+            cut = [None if value is None else _cut(_rounded(value)) for value in kept[name].to_pylist()]
             kept = kept.set_column(index, name, pa.array(cut, pa.string()))
     return kept, ", ".join(constants)
+
+
+def narrowed(printed: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Return a table that can be read on a page, and the columns that were left out: texts are cut first, then the widest texts go."""
+    names = [item.name for item in printed.schema if pa.types.is_string(item.type)]
+    left_out: list[str] = []
+    if _printed_width(printed) > WIDEST:
+        for name in names:
+            cut = [value if value is None else _cut(value, SHORT_TEXT) for value in printed[name].to_pylist()]
+            printed = printed.set_column(printed.column_names.index(name), name, pa.array(cut, pa.string()))
+    while _printed_width(printed) > WIDEST:
+        others = printed.column_names[KEPT_COLUMNS:]
+        if not others:
+            break
+        left_out.append(max(others, key=lambda name: (name in names, _printed_width(printed.select([name])))))
+        printed = printed.drop_columns(left_out[-1:])
+    return printed, left_out
+
+
+def _printed_width(table: pa.Table) -> int:
+    return width_of(table.slice(0, MAX_ROWS))
 
 
 def _upright(row: pa.Table) -> pa.Table:
@@ -213,8 +242,8 @@ def _rounded(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else text(value)
 
 
-def _cut(value: str) -> str:
-    return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
+def _cut(value: str, length: int = MAX_TEXT) -> str:
+    return value if len(value) <= length else value[: length - 1] + "…"
 
 
 def _add_fallbacks(answers: dict[str, pa.Table], questions: Mapping[str, Question], ask: Ask, run_id: str) -> dict[str, pa.Table]:

@@ -15,8 +15,8 @@ import yaml
 
 from atlas.errors import QueryError, UsageError
 from atlas.export.dictionary import data_dictionary
-from atlas.export.latex import PREAMBLE
-from atlas.export.paper import MOST_COLUMNS, citation, printable, write_paper
+from atlas.export.latex import PREAMBLE, width_of
+from atlas.export.paper import MOST_COLUMNS, WIDEST, citation, narrowed, printable, write_paper
 from atlas.export.table import write_table
 from atlas.schema import TABLES, schema_text, table_columns
 
@@ -137,8 +137,20 @@ def test_columns_that_never_vary_become_words() -> None:
     kept, constants = printable(ANSWERS["languages/tokens"])
     assert kept.column_names == ["place", "token"]
     assert constants == "rule = zero"
+    shares, _ = printable(pa.table({"n": [1, 2], "shares": [[0.8529659833333, 0.1], [0.5, 2.0]]}))
+    assert shares["shares"].to_pylist() == ["0.853, 0.1", "0.5, 2"]
     one_row, none = printable(ANSWERS["interventions/effects"])
     assert (one_row.column_names, none) == (["effect_of", "mean"], "")
+
+
+def test_a_table_too_wide_to_read_loses_its_widest_texts_and_says_so(tmp_path: Path) -> None:
+    wide = pa.table({"layer": [1, 2], "note": ["n" * 44] * 2, **{f"tokens_{i}": ["t" * (30 + i), "u"] for i in range(9)}, "n": [3, 4]})
+    kept, left_out = narrowed(wide)
+    assert width_of(wide) > WIDEST >= width_of(kept)
+    assert left_out == ["tokens_1", "tokens_2", "tokens_3", "tokens_4"]  # all are cut to one length: the first of them go
+    assert kept.column_names[0] == "layer"
+    assert max(len(value) for value in kept["note"].to_pylist()) < 44
+    assert narrowed(kept.select(["layer", "n"])) == (kept.select(["layer", "n"]), [])
 
 
 def test_one_row_of_many_columns_stands_upright() -> None:

@@ -134,6 +134,7 @@ def test_a_number_beyond_a_doubles_digits_is_written_with_an_exponent() -> None:
 def test_intervals_are_found_by_name() -> None:
     assert intervals(["n", "control_mean", "control_low", "control_high"]) == {"control_mean": ("control_low", "control_high")}
     assert intervals(["layer", "iou", "ci_low", "ci_high"]) == {"iou": ("ci_low", "ci_high")}
+    assert intervals(["n_correct", "accuracy", "low", "high"]) == {"accuracy": ("low", "high")}
     assert intervals(["layer_low", "layer_high", "rate", "rate_low", "rate_high"]) == {"rate": ("rate_low", "rate_high")}
 
 
