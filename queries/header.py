@@ -10,6 +10,7 @@ A header is the block of `--` lines at the top:
     -- decides: what a person does with the answer
     -- grain: one row per …
     -- main: table whose newest complete run is asked (omitted where the question has no parameter `run`)
+    -- fits: name of a query in queries/resolve that returns a row for a run with an answer, where rows of main do not tell (optional)
     -- key: columns that are unique in the answer and stand in its order
     -- parameters:
     --   name | type | default | meaning [| choice, choice]
@@ -31,7 +32,7 @@ Value = str | int | float | bool | None
 """What a parameter can be: the Python side of varchar, integer types, double and boolean."""
 
 _PARAMETER_TYPES = ("varchar", "smallint", "integer", "bigint", "double", "boolean")
-_FIELDS = ("decides", "grain", "main", "key", "parameters", "columns", "example")
+_FIELDS = ("decides", "grain", "main", "fits", "key", "parameters", "columns", "example")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _INTEGER_LIMITS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 
@@ -129,6 +130,8 @@ class Question:
     example: Mapping[str, Value]
     sql: str
     path: Path
+    fits: str | None = None
+    """Query in queries/resolve that returns a row for a run that has an answer, where rows of `main` alone do not tell."""
 
     def parse(self, given: Mapping[str, object]) -> dict[str, Value]:
         """Return all parameters with defaults filled in and types checked; raise UsageError with the parameter's name."""
@@ -172,6 +175,7 @@ def parse_question(text: str, name: str, path: Path) -> Question:
         example=_example(fields.get("example", []), parameters, path),
         sql="\n".join(line.text for line in lines[len(comments) :]).strip() + "\n",
         path=path,
+        fits=_one(fields, "fits", path) if "fits" in fields else None,
     )
     _check(question, comments[0].number)
     return question

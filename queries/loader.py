@@ -4,7 +4,8 @@ In: the `.sql` files beside this module. Out: the catalogue of `Question`s, and 
 
 1. `catalogue()` parses every `<topic>/<question>.sql` once a process.
 2. `prepare()` checks parameters and settles `run`: null becomes the newest complete run, ingest first, that has rows of the
-   question's main table; a run can be given by id, by the start of its id, or by name.
+   question's main table (and, where its header says what else it takes, fits); a run can be given by id, by the start of its id, or by
+   name.
 3. `ask()` runs the text with DuckDB's `$name` parameters; nothing is pasted into it.
 """
 
@@ -67,18 +68,24 @@ def prepare(con: "duckdb.DuckDBPyConnection | Reader", name: str, given: Mapping
     parameters = found.parse(given)
     if found.main is not None:
         run = parameters["run"]
-        parameters["run"] = resolve_run(con, found.main, None if run is None else str(run))
+        parameters["run"] = resolve_run(con, found.main, None if run is None else str(run), found.fits)
     return found, parameters
 
 
-def resolve_run(con: "duckdb.DuckDBPyConnection | Reader", table: str, run: str | None) -> str | None:
-    """Return the id of the run meant by `run` (id, start of an id, name; null: newest complete with rows of `table`)."""
+def resolve_run(con: "duckdb.DuckDBPyConnection | Reader", table: str, run: str | None, fits: str | None = None) -> str | None:
+    """Return the id of the run meant by `run` (id, start of an id, name; null: newest complete with rows of `table`).
+
+    `fits` names a query in queries/resolve; of the runs with rows of the table, the newest for which it returns a row is taken, else the
+    newest.
+    """
     if run is None:
-        rows = _rows(con, read_sql("resolve", "complete_runs"), {})
-        for (run_id,) in rows:
-            if _rows(con, read_sql("resolve", "run_has_rows"), {"table": table, "run": run_id}):
-                return str(run_id)
-        return str(rows[0][0]) if rows else None
+        newest = [str(run_id) for (run_id,) in _rows(con, read_sql("resolve", "complete_runs"), {})]
+        having = (run_id for run_id in newest if _rows(con, read_sql("resolve", "run_has_rows"), {"table": table, "run": run_id}))
+        if fits is None:
+            return next(having, newest[0] if newest else None)
+        filled = list(having)
+        fitting = (run_id for run_id in filled if _rows(con, read_sql("resolve", fits), {"run": run_id}))
+        return next(fitting, next(iter(filled or newest), None))
     rows = _rows(con, read_sql("resolve", "named_run"), {"run": run})
     if len(rows) == 1:
         return str(rows[0][0])

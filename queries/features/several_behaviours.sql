@@ -3,9 +3,10 @@
 -- decides: which features are machinery of the model and not of one task
 -- grain: one row per feature
 -- main: feature_behaviour
+-- fits: several_behaviours
 -- key: layer, feature
 -- parameters:
---   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
+--   run | varchar | null | run, by id or name; null is the newest complete one with several behaviours
 --   rate | double | 0.1 | least share of a behaviour's prompts with the feature active
 --   layer | smallint | null | only this layer; null is all
 --   top | integer | 100 | rows at most

@@ -3,9 +3,10 @@
 -- decides: which prompts' graphs may be read at all
 -- grain: one row per attribution graph
 -- main: graph
+-- fits: prompt_graphs
 -- key: graph
 -- parameters:
---   run | varchar | null | run, by id or name; null is the newest complete one with rows of the main table
+--   run | varchar | null | run, by id or name; null is the newest complete one with a graph of one prompt
 -- columns:
 --   graph | integer | - | graph
 --   name | varchar | - | its name

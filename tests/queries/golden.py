@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "golden"
 DEMO = Path(__file__).parent / "golden_demo.json"
-RUNS = {
-    "graphs/attribution_quality": "trace of '<|endoftext|>The opposite of the word hot is'",
-    "features/several_behaviours": "tasks",
-}
-"""The run that a question is asked of on the demo where the newest one has no answer."""
 VARYING = {"code_version", "started_at", "finished_at", "seconds", "machine", "rows", "bytes"}
 """Columns of runs and files that hang on time, machine and version."""
 SHOWN = 5
@@ -79,8 +74,7 @@ def demo_answer(reader: Reader, name: str) -> dict[str, Any]:
     """Ask a question's example of the demo and summarise the answer."""
     import queries
 
-    run = {"run": RUNS[name]} if name in RUNS else {}
-    result = reader.ask(name, **queries.question(name).example, **run)
+    result = reader.ask(name, **queries.question(name).example)
     kept = [k for k, column in enumerate(result.columns) if column not in VARYING]
     return summarise([tuple(row[k] for k in kept) for row in result.rows()], [result.columns[k] for k in kept])
 

@@ -14,6 +14,8 @@ from atlas.errors import QueryError, UsageError
 from atlas.reader import Result
 from tests.queries import synthetic
 
+FOLDER = Path(queries.__file__).parent
+
 
 def test_an_unknown_question_names_near_ones() -> None:
     with pytest.raises(UsageError) as caught:
@@ -75,6 +77,19 @@ def test_the_newest_run_with_rows_is_asked(spoiled: duckdb.DuckDBPyConnection) -
     assert queries.resolve_run(spoiled, "histogram", None) == synthetic.OLDER
     spoiled.execute("delete from histogram")
     assert queries.resolve_run(spoiled, "histogram", None) == synthetic.RUN
+
+
+def test_of_the_runs_with_rows_the_newest_that_fits_is_asked(spoiled: duckdb.DuckDBPyConnection) -> None:
+    spoiled.execute(f"delete from behaviour where run_id = '{synthetic.RUN}' and behaviour <> 'antonyms'")
+    assert queries.resolve_run(spoiled, "feature_behaviour", None, "several_behaviours") == synthetic.OLDER
+    spoiled.execute("delete from behaviour where behaviour <> 'antonyms'")
+    assert queries.resolve_run(spoiled, "feature_behaviour", None, "several_behaviours") == synthetic.RUN
+
+
+def test_what_a_question_takes_of_a_run_is_a_query_that_ships() -> None:
+    named = {question.fits for question in queries.catalogue().values()} - {None}
+    assert named == {"several_behaviours", "prompt_graphs"}
+    assert all((FOLDER / "resolve" / f"{name}.sql").is_file() for name in named)
 
 
 def test_a_run_that_is_not_complete_is_not_seen(spoiled: duckdb.DuckDBPyConnection) -> None:
