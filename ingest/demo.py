@@ -47,11 +47,12 @@ CONTROL = dataclasses.replace(
 TASKS = Plan(
     name=demo_examples.TASKS,
     behaviours=("agreement", "gated_request", "two_hop"),
+    layers=(0, 2, 4),
     max_concepts=6,
     until="activations",
     transcoders="embedded:bilingual",
 )
-"""Other behaviours of the bilingual model: minimal pairs, and features that serve several behaviours."""
+"""Other behaviours of the bilingual model, on half of its layers: minimal pairs, and features that serve several behaviours."""
 
 
 def build_demo(folder: Path, progress: Progress | None = None) -> dict[str, str]:

@@ -98,7 +98,7 @@ def test_a_notebook_gets_arrow_polars_and_pandas(demo_atlas: Path) -> None:
         result = reader.ask("languages/bilingual_features", rate=0.2)
         assert result.arrow().num_rows == result.pl().height == len(result.df()) > 0
         counted = reader.sql("select count(*) as n from feature where layer = $layer", {"layer": 3}).rows()
-    assert counted == [(1536,)]
+    assert counted == [(1024,)]
 
 
 def test_query_prints_csv_in_a_pipe(demo_atlas: Path) -> None:
