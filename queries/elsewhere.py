@@ -58,6 +58,8 @@ def translate(question: Question, settled: Mapping[str, Value], dialect: str) ->
     import sqlglot
     from sqlglot import exp
 
+    from queries.plain_sql import for_datafusion, plain
+
     types = {parameter.name: parameter.type for parameter in question.parameters}
     try:
         tree = sqlglot.parse_one(question.sql, read="duckdb")
@@ -67,7 +69,11 @@ def translate(question: Question, settled: Mapping[str, Value], dialect: str) ->
         name = node.name or node.this.name
         value = settled[name]
         node.replace(exp.cast(exp.Null() if value is None else exp.convert(value), types[name], dialect="duckdb"))
-    return str(tree.sql(dialect=ALIASES.get(dialect, dialect), pretty=True, comments=False))
+    tree = plain(tree)
+    if dialect == "datafusion":
+        tree = for_datafusion(tree)
+    # Quoted, a name may be a reserved word there.
+    return str(tree.sql(dialect=ALIASES.get(dialect, dialect), pretty=True, comments=False, identify=True))
 
 
 def write_tables(atlas: Path, folder: Path) -> list[Path]:
@@ -123,7 +129,7 @@ def compared(atlas: Path, folder: Path) -> Iterator[tuple[str, int, str, str]]:
             try:
                 found = engine.sql(translate(question, settled, "datafusion")).to_arrow_table()
             except Exception as error:  # noqa: BLE001 - the engine's refusal is the finding
-                yield name, len(ours), "refused", str(error).splitlines()[0]
+                yield name, len(ours), "refused", (str(error).splitlines() or [type(error).__name__])[0]
                 continue
             theirs = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
             yield name, len(ours), "equal" if same(ours, theirs) else "different", ""

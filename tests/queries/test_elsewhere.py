@@ -30,6 +30,15 @@ EQUAL = (
     "languages/bilingual_by_role",
     "languages/bilingual_features",
     "languages/communities",
+    "behaviours/properties",  # a pattern that a whole text matches
+    "behaviours/type_evidence",  # in the order of an enum, which passes through a common table expression
+    "circuits/members",  # arg_max by several values
+    "features/cards",  # arg_max, and two joins using one column
+    "features/coactive",  # materialized, an anti join
+    "graphs/edge_languages",  # sign; in an order that is not selected
+    "interventions/soundness",  # in the order of an enum
+    "languages/concept_specific",  # a column whose name is a reserved word there
+    "provenance/runs",  # three joins using one column
 )
 """Asked here with their examples' parameters; docs/scale.md counts all that are equal."""
 
@@ -58,6 +67,25 @@ def test_questions_give_equal_answers_on_another_engine(demo_atlas: Path, parque
             if not same(ours, theirs):
                 different.append(name)
     assert different == []
+
+
+def test_no_rewriting_changes_an_answer(demo_atlas: Path) -> None:
+    """What other engines read is asked of DuckDB, question by question."""
+    different = []
+    with package.open(demo_atlas) as reader:
+        for name, question in queries.catalogue().items():
+            if all(item.name in question.example for item in question.parameters if item.required):
+                _, settled = queries.prepare(reader, name, dict(question.example))
+                ours, theirs = execute_all(reader, question, settled), reader.sql(translate(question, settled, "duckdb")).rows()
+                if not same(ours, theirs):
+                    different.append(name)
+    assert different == []
+
+
+def test_an_order_by_an_enum_is_that_of_schema_sql_where_enums_are_text() -> None:
+    question = queries.question("interventions/soundness")
+    text = translate(question, {item.name: None for item in question.parameters}, "spark")
+    assert re.search(r"ORDER BY.*CASE `i`\.`mode` WHEN 'free' THEN 0", " ".join(text.split()))
 
 
 def test_every_question_can_be_written_for_spark(demo_atlas: Path) -> None:
