@@ -28,7 +28,6 @@ def run(path: Path | None, *, replay: Path | None = None, journal: Path | None =
     gc.disable()
     settle_allocator()
     try:
-        need_terminal()
         folder = find(path)
         pool = ThreadPoolExecutor(max_workers=1)
         opening = pool.submit(_open, folder)
@@ -38,6 +37,11 @@ def run(path: Path | None, *, replay: Path | None = None, journal: Path | None =
         entries = None if replay is None else list(read_journal(replay))
         session = opening.result()
         pool.shutdown(wait=False)
+        try:
+            need_terminal()
+        except UsageError:
+            session.data.close()
+            raise
         app = Browser(session, replay=entries, journal=journal)
         app.run()
         return app.return_code or 0

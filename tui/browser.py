@@ -245,7 +245,8 @@ class Browser(App[None]):
 
         self.push_screen(modal, take)
 
-    def _feature(self) -> tuple[int, int]:
+    async def _feature(self) -> tuple[int, int]:
+        await self.front.row_is_here()
         found = self.front.feature_here()
         if found is None:
             raise UsageError("no feature is under the cursor", hint="Move to one, or press o to jump to one.")
@@ -254,7 +255,7 @@ class Browser(App[None]):
     async def do_star(self, feature: str | None = None) -> None:
         """Star a feature or take its star off; safe on disk when this returns."""
         if feature is None:
-            await self.perform("star", feature=feature_name(*self._feature()))
+            await self.perform("star", feature=feature_name(*await self._feature()))
             return
         layer, number = parse_feature(feature)
         done = await self.session.write("star", layer, number).result()
@@ -269,7 +270,7 @@ class Browser(App[None]):
         await self._write_words("note", text, feature)
 
     async def _write_words(self, kind: str, text: str | None, feature: str | None) -> None:
-        layer, number = parse_feature(feature) if feature else self._feature()
+        layer, number = parse_feature(feature) if feature else await self._feature()
         name = feature_name(layer, number)
         if text is None:
             self.ask(Field(f"{kind.capitalize()} of {name}", help="enter saves, esc closes"), kind, "text", feature=name)
@@ -334,8 +335,9 @@ class Browser(App[None]):
         count = f"the first {n_rows:,} of more rows" if is_cut else f"{n_rows:,} row{'s' if n_rows != 1 else ''}"
         screen.status.say(f"exported {count} to {written}, with .sql and .provenance.json", "positive")
 
-    def do_copy(self) -> None:
+    async def do_copy(self) -> None:
         """Copy the id under the cursor: by OSC 52, and to a file where a terminal takes none."""
+        await self.front.row_is_here()
         text = self.front.copied()
         if text is None:
             raise UsageError("there is nothing to copy here")

@@ -10,9 +10,11 @@ from atlas.ids import feature_name
 from tui import marks
 from tui.card import Card, Rows
 from tui.columns import Part
-from tui.text import figure, fit, number, safe, signed, token, width
+from tui.text import cut, figure, fit, number, safe, signed, token, width
 from tui.widgets.line_view import Line, Link, Section, text_line
 
+LONG = 24
+"""Cells of a promoted token at most."""
 NOTHING = (Line((("none measured", "dim"),)),)
 
 
@@ -40,7 +42,7 @@ def head(card: Card, words: Mapping[str, Any]) -> list[Section]:
 def _tokens_line(title: str, tokens: Sequence[str] | None, weights: Sequence[float] | None, style: str) -> Line:
     parts: list[Part] = [(title, "dim")]
     for text, weight in zip(tokens or (), weights or (), strict=False):
-        parts += [(token(text), "strong"), (f" {signed(weight, 2)}  ", style)]
+        parts += [(cut(token(text), LONG), "strong"), (f" {signed(weight, 2)}  ", style)]
     return Line(tuple(parts))
 
 
@@ -67,12 +69,12 @@ def _context(row: dict[str, Any], tokens: Mapping[int, str], largest: float, cel
         (fit(safe(row["language"]), 3), "dim"),
         (decile + " ", "dim"),
     ]
+    room = max(10, cells - sum(width(text) for text, _ in lead) - 3)
     pieces: list[tuple[list[Part], bool]] = []
     for position in range(start, row["window_end"] + 1):
-        text = safe(tokens.get(position, "?"))
+        text = cut(safe(tokens.get(position, "?")), room - 1)  # a token longer than the line leaves room for its block
         value = values[position - start] if position - start < len(values) else (row["activation"] if position == row["position"] else 0.0)
         pieces.append((shaded(text, float(value or 0.0), largest), position == row["position"]))
-    room = max(10, cells - sum(width(text) for text, _ in lead) - 3)
     link = Link("go_prompts", {"prompt": row["item"]}) if row["source"] == "prompt" else None
     return Line((*lead, *_crop(pieces, room)), link)
 

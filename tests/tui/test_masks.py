@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atlas import filters
-from tui.data import masks
+from tui.data import masks, order
+from tui.data.ids import Ids
 from tui.data.order import LAST, code
 from tui.data.pages import FeatureSource, open_features
 from tui.session import Session
@@ -162,3 +166,56 @@ def test_many_ids_stand_in_a_file_and_few_in_memory(monkeypatch: pytest.MonkeyPa
         assert ids.stretch(n // 2, n + 50).tolist() == values[n // 2 : n].tolist()
         assert [ids.find(int(value)) for value in values[:n:99]] == list(range(0, n, 99))
         assert ids.find(5000) is None
+
+
+@given(st.text(min_size=1, max_size=6), st.text(max_size=4), st.text(max_size=4))
+def test_the_sieve_before_lower_case_lets_everything_through_that_lower_case_finds(text: str, before: str, after: str) -> None:
+    con = duckdb.connect()
+    row = "select contains(lower($2), lower($1)), regexp_matches($2, $3), contains($2, $4)"
+    for held in (before + text.upper() + after, before + text.lower() + after, before + text + after, before + text.swapcase() + after):
+        found, sieved, run = con.execute(row, [text, held, masks.any_case(text), masks.uncased(text)]).fetchall()[0]
+        assert (sieved and run) or not found, (text, held)
+
+
+def test_characters_of_an_expression_are_no_expression() -> None:
+    con = duckdb.connect()
+    for text in ("a.b", "[x]", "^$", "\\d", "a|b", "(?i)", "-]", "x{2}", "日.本"):
+        pattern = masks.any_case(text)
+        assert con.execute("select regexp_matches($1, $2)", [f"__{text}__", pattern]).fetchall() == [(True,)]
+        assert con.execute("select regexp_matches('aXb 1 xx 日本', $1)", [pattern]).fetchall() == [(False,)]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 12])
+@pytest.mark.parametrize("few", [0, 1, 1000])
+def test_searches_find_the_same_however_much_is_asked_for_at_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch, at_once: int, few: int
+) -> None:
+    monkeypatch.setattr(masks, "MANY", at_once)
+    monkeypatch.setattr(masks, "FEW", few)
+    monkeypatch.setattr(masks, "SPANS", 7)
+    monkeypatch.setattr(masks, "CHUNK", 40)
+    for text in ("hot", "opposite of", "e", "no such words"):
+        source = opened(session, text, ())
+        shown = [row[1:3] for row in source.load(0, source.count).wait()]
+        assert shown == [row[:2] for row in session.data.fetch(source.statement).wait()]
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_labels_are_ordered_by_as_many_letters_as_there_is_room_for(
+    session: Session, monkeypatch: pytest.MonkeyPatch, down: bool, own: bool
+) -> None:
+    def labels(source: FeatureSource) -> list[str]:
+        place = COLUMNS.index("label")
+        return [str(row[3 + place]) for row in source.load(0, source.count).wait() if row[3 + place] is not None]
+
+    whole = labels(opened(session, "", (("label", down),), own=own))
+    assert whole == sorted(whole, reverse=down)
+    monkeypatch.setattr(order, "WORDS", 0)
+    monkeypatch.setattr(order, "LENGTHS", (2, 1000))
+    source = opened(session, "", (("label", down),), own=own)
+    assert isinstance(source.ids, Ids)
+    assert source.ids.note == "by their first 2 letters"
+    cut = labels(source)
+    assert sorted(cut) == sorted(whole)
+    assert [text[:2] for text in cut] == sorted((text[:2] for text in cut), reverse=down)

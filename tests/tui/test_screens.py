@@ -417,7 +417,7 @@ async def test_a_running_statement_is_cancelled_by_escape(published: Path, brows
         assert "stopped" in screen_text(app)
         await app.perform("ask", sql="select 41 + 1 as answer")
         await app.settle()
-        assert "1 rows" in screen_text(app)
+        assert "1 row" in screen_text(app)
 
 
 async def test_mouse_opens_tabs_sorts_and_selects(published: Path, browse: Browse) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -62,7 +62,11 @@ class Meter:
 
 
 class Job(Generic[T]):
-    """Some statements on one cursor in one thread."""
+    """Some statements on one cursor in one thread.
+
+    Whoever waits is released the moment it is stopped. The thread ends a little later: the engine looks for an interrupt between two
+    pieces of work, and gives back what it had in memory.
+    """
 
     def __init__(
         self,
@@ -79,7 +83,16 @@ class Job(Generic[T]):
         self._data = data
         self._work = work
         self._cursor: duckdb.DuckDBPyConnection | None = None
-        self._future: Future[T] = (pool or data.pool).submit(self._run)
+        self._answer: Future[T] = Future()
+        self._thread: Future[None] = (pool or data.pool).submit(self._settle)
+
+    def _settle(self) -> None:
+        """Work, and give the answer to whoever still waits for it."""
+        with contextlib.suppress(InvalidStateError):  # stopped: nobody waits any more
+            try:
+                self._answer.set_result(self._run())
+            except BaseException as error:  # noqa: BLE001  it is raised again where the answer is waited for
+                self._answer.set_exception(error)
 
     def _run(self) -> T:
         import duckdb
@@ -122,17 +135,19 @@ class Job(Generic[T]):
             return self._on(reader.cursor())
 
     def cancel(self) -> None:
-        """Stop it; whoever waits gets Cancelled."""
+        """Stop it; whoever waits gets Cancelled at once."""
         if not self.stopped.is_set():
             self.stopped.set()
-            if not self._future.cancel():
+            with contextlib.suppress(InvalidStateError):  # it has just ended
+                self._answer.set_exception(Cancelled(self.what))
+            if not self._thread.cancel():
                 threading.Thread(target=self._interrupt, name="stop", daemon=True).start()
 
     def _interrupt(self) -> None:
         """Interrupt until it has ended: the engine forgets an interrupt that comes between two statements."""
         import duckdb
 
-        while not self._future.done():
+        while not self._thread.done():
             cursor = self._cursor
             if cursor is not None:
                 with contextlib.suppress(duckdb.Error):  # closed since
@@ -140,20 +155,22 @@ class Job(Generic[T]):
             time.sleep(0.01)
 
     def done(self) -> bool:
-        """Say whether it has ended, one way or another."""
-        return self._future.done()
+        """Say whether it has been answered, one way or another."""
+        return self._answer.done()
+
+    def has_ended(self) -> bool:
+        """Say whether its thread has ended, which is a little later where it was stopped."""
+        return self._thread.done()
 
     def wait(self) -> T:
         """Block until it ends and return what it gave: for tests and other threads, never for the event loop."""
-        return self._future.result()
+        return self._answer.result()
 
     async def result(self) -> T:
         """Return what it gave; a cancelled waiter cancels the job."""
         try:
-            return await asyncio.wrap_future(self._future)
+            return await asyncio.wrap_future(self._answer)
         except asyncio.CancelledError:
-            if self.stopped.is_set():
-                raise Cancelled(self.what) from None
             self.cancel()
             raise
 
@@ -240,6 +257,10 @@ class Data:
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.paging.shutdown(wait=True, cancel_futures=True)
         self._reader.close()
+
+    def jobs(self) -> "list[Job[Any]]":
+        """Return the jobs that somebody may still look at, ended ones among them."""
+        return list(self._jobs)
 
     def cursor(self) -> "duckdb.DuckDBPyConnection":
         """Return a cursor whose names are those of schema.sql."""

@@ -23,6 +23,9 @@ SIZE = 4
 class Ids:
     """A growing vector of row ids below 2^32."""
 
+    note = ""
+    """What is to be known of their order."""
+
     def __init__(self) -> None:
         self._length = 0
         self._blocks: list[Array] = []

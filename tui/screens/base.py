@@ -3,6 +3,8 @@
 In: a visit with arguments. Out: widgets filled by `load`, which runs in a worker and can be stopped at any time.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -192,6 +194,13 @@ class AtlasScreen(Screen[None]):
     def tables(self) -> list[PagedTable]:
         """Return the tables of this screen."""
         return list(self.query(PagedTable))
+
+    async def row_is_here(self) -> None:
+        """Wait for the row under the cursor: keys that are typed ahead of its page speak of it too."""
+        table = self.focused if isinstance(self.focused, PagedTable) else next(iter(self.tables()), None)
+        if table is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(table.row_here(), 2.0)
 
     def focused_place(self) -> tuple[str, int] | None:
         """Return the id of the focused table or list of lines, and where its cursor is."""

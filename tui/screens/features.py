@@ -10,8 +10,8 @@ from textual.binding import BindingType
 from textual.widget import Widget
 
 from atlas import filters
-from atlas.errors import AtlasError
-from atlas.ids import feature_name
+from atlas.errors import AtlasError, UsageError
+from atlas.ids import feature_name, parse_feature
 from tui.data.pages import FeatureSource, find_feature, open_features
 from tui.data.runs import RunInfo
 from tui.feature_columns import all_columns, default_columns
@@ -102,10 +102,13 @@ class FeaturesScreen(AtlasScreen):
         count = self.source.count if self.source is not None else 0
         text = f"{count:,} of {info.total:,} features" if self.filter_text else f"{count:,} features"
         if self.filter_text:
-            text += f" · {self.filter_text}"
+            is_search = isinstance(filters.parse(self.filter_text), filters.Search)
+            text += f" · {'searched for ' if is_search else ''}{self.filter_text}"
+            text += f" · o jumps to {self.filter_text}" if not count and is_feature(self.filter_text) else ""
         if self.order:
             text += " · by " + ", ".join(f"{name} {'▼' if down else '▲'}" for name, down in self.order.items())
-        self.status.say(text)
+        note = getattr(self.source.ids, "note", "") if self.source is not None else ""
+        self.status.say(f"{text} {note}".rstrip())
 
     def feature_here(self) -> tuple[int, int] | None:
         """Return the feature under the cursor."""
@@ -169,6 +172,15 @@ class FeaturesScreen(AtlasScreen):
     def words_changed(self) -> None:
         """Draw the new star or label."""
         self.reload()
+
+
+def is_feature(text: str) -> bool:
+    """Say whether a text is the name of a feature."""
+    try:
+        parse_feature(text)
+    except UsageError:
+        return False
+    return True
 
 
 SCREEN = FeaturesScreen

@@ -87,7 +87,7 @@ class StatusLine(Widget):
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $panel;" + CSS + "}"
     COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
-    LINES = 4
+    LINES = 6
     """Lines that an error may take: it is read whole here, since a box on top of the screen would hide what it speaks of."""
 
     def __init__(self) -> None:
