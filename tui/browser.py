@@ -282,9 +282,19 @@ class Browser(App[None]):
 
     async def _written(self, text: str) -> None:
         self.front.status.say(text, "positive")
+        self.front.said_after = (text, "positive")
+        self._words_changed()
+
+    def _words_changed(self) -> None:
+        """Let screens show people's newest words: the one in front at once, others when they are next seen."""
+        for screen in self._made.values():
+            if hasattr(screen, "words_changed"):
+                screen.is_loaded = False
         changed = getattr(self.front, "words_changed", None)
         if changed is not None:
             changed()
+        else:
+            self.front.said_after = None
 
     def do_show_sql(self) -> None:
         """Show the statements of the screen in front."""
@@ -391,12 +401,21 @@ class Browser(App[None]):
     # Newer publishes ---------------------------------------------------------------------------------
 
     async def watch_publish(self) -> None:
-        """Offer a newer file once it stands in the open one's place."""
+        """Offer a newer file once it stands in the open one's place; show words that somebody else has written."""
+        words = await asyncio.to_thread(self.session.words_state)
+        if self.session.words_seen != words:
+            is_new = self.session.words_seen is not None
+            self.session.words_seen = words
+            if is_new:
+                try:
+                    await self.session.refresh_words().result()
+                    self._words_changed()
+                except AtlasError as error:
+                    self.front.fail(error)
         if self.offered or not await asyncio.to_thread(self.session.data.is_outdated):
             return
         self.offered = True
         self.front.status.say("a newer atlas has been published: R loads it", "accent")
-        self.notify("A newer atlas has been published. Press R to load it.", timeout=10, markup=False)
 
     async def do_reload(self) -> None:
         """Open the newest file and go on at the same place."""
@@ -407,7 +426,9 @@ class Browser(App[None]):
         self.offered = False
         await asyncio.to_thread(old.data.close)
         self._forget()
-        self.front.status.say(f"manifest {new.data.about.get('manifest')} is loaded", "positive")
+        text = f"manifest {new.data.about.get('manifest')} is loaded"
+        self.front.status.say(text, "positive")
+        self.front.said_after = (text, "positive")
 
     def get_system_commands(self, screen: Screen[Any]) -> Any:
         """Offer Textual's own commands except its quit, which would pass the journal by."""

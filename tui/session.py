@@ -3,6 +3,7 @@
 In: a folder. Out: a `Session`; everything that may wait is a `Job`.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,17 @@ class Session:
         self.words = words
         self.catalogue = Catalogue(data.folder)
         self._info: RunInfo | None = None
+        self.words_seen: object = None
+        """State of the catalogue's files when it was last looked at."""
+
+    def words_state(self) -> object:
+        """Return what changes when anybody writes to the catalogue: sizes and times of its files."""
+        found = []
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                status = os.stat(f"{self.catalogue.path}{suffix}")
+                found.append((suffix, status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(found)
 
     @classmethod
     def open(cls, folder: Path, run_id: str | None = None) -> "Session":
@@ -102,6 +114,7 @@ class Session:
             where = (self.transcoder_set, layer, feature)
             done = _write(self.catalogue, kind, where, text)
             self.words = read_words(self.data, self.transcoder_set or None)
+            self.words_seen = self.words_state()
             return done
 
         return self.data.job(work, kind)

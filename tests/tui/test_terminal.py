@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -34,6 +35,7 @@ from tui.data.engine import Meter
 from tui.export import Batches, write_export
 from tui.screens.feature import FeatureScreen
 from tui.screens.graph import GraphScreen
+from tui.session import Session
 from tui.text import figure, width, wrap
 from tui.widgets.line_view import LineView
 
@@ -313,3 +315,51 @@ def test_the_files_beside_an_export_are_not_overwritten_either(data: Data, tmp_p
     assert (first.name, second.name) == ("x.csv", "x-2.parquet")
     assert "select 1" in (tmp_path / "x.sql").read_text()
     assert "select 2" in (tmp_path / "x-2.sql").read_text()
+
+
+# Words ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_status_says_that_a_word_is_safe_after_the_screen_has_been_drawn_anew(atlas_copy: Path, browse: Browse) -> None:
+    async with browse(atlas_copy) as (app, pilot):
+        await press(app, pilot, "2", "full_stop")
+        assert app.front.status.text == "L0_F0 starred"
+        await app.watch_publish()
+        await app.settle()
+        assert app.front.status.text == "L0_F0 starred", "one's own words are no news"
+        await app.perform("jump", feature="L0_F1")
+        await app.settle()
+        await app.perform("note", text="read twice")
+        await app.settle()
+        assert app.front.status.text == "L0_F1 noted"
+
+
+async def test_words_of_another_browser_are_shown_without_asking(atlas_copy: Path, browse: Browse) -> None:
+    async with browse(atlas_copy) as (app, pilot):
+        await press(app, pilot, "2", "down")
+        await app.watch_publish()
+        other = Session.open(atlas_copy)
+        other.write("star", 0, 3).wait()
+        other.data.close()
+        await app.watch_publish()
+        await app.settle()
+        table = app.front.tables()[0]
+        assert [bool(row[3]) for place in range(5) if (row := table.row_at(place)) is not None] == [False, False, False, True, False]
+        assert table.place == 1
+        path = app.session.catalogue.path
+        path.write_bytes(b"no database" * 1000)
+        await app.watch_publish()
+        assert "catalogue" in app.front.status.text
+        assert app.front.status.style_name == "negative"
+
+
+async def test_a_newer_atlas_stays_announced_on_every_screen(atlas_copy: Path, published: Path, browse: Browse) -> None:
+    async with browse(atlas_copy, (80, 24)) as (app, pilot):
+        shutil.copy(published / DATABASE, atlas_copy / "next")
+        (atlas_copy / "next").rename(atlas_copy / DATABASE)
+        await app.watch_publish()
+        await press(app, pilot, "2")
+        assert "R: newer atlas" in screen_text(app)
+        await press(app, pilot, "R")
+        assert "newer atlas" not in screen_text(app)
+        assert "is loaded" in app.front.status.text

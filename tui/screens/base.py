@@ -65,6 +65,8 @@ class AtlasScreen(Screen[None]):
         self.is_loaded = False
         self.filter_text = ""
         self.seen: Session | None = None
+        self.said_after: tuple[str, str] | None = None
+        """What the status line says once what is being loaded is here: that a word is safe, for example."""
 
     @property
     def browser(self) -> "Browser":
@@ -133,6 +135,10 @@ class AtlasScreen(Screen[None]):
             self.status.say("stopped")
         except AtlasError as error:
             self.fail(error)
+        else:
+            if self.said_after is not None:
+                self.status.say(*self.said_after)
+        self.said_after = None
 
     def fail(self, error: AtlasError) -> None:
         """Show an error, whole, in the status line."""

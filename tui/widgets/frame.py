@@ -145,6 +145,8 @@ class StatusLine(Widget):
             share = None if self.meter is None else self.meter.share
             done = "" if share is None else f" {share:.0%}"
             right = f" {SPINNER[int(waited * 10) % len(SPINNER)]} {safe(self.busy)}{done} {waited:.1f} s · esc stops "
+        elif y == 0 and getattr(self.app, "offered", False) and "newer atlas" not in self.text:
+            right = " R: newer atlas "
         room = self.size.width - width(right)
         parts: list[Part] = [(fit(" " + (self.lines[y] if y < len(self.lines) else ""), max(0, room)), self.style_name), (right, "accent")]
         base = self.rich_style
