@@ -2,7 +2,8 @@
 
 In: Arrow tables or record batches of one table. Out: Arrow tables, one a row group, in the layout that STORAGE measured:
 
-1. activation: sorted by (layer, feature, prompt, position), row groups within a layer; zstd-3; dictionary on layer and position,
+1. activation: sorted by (layer, feature, prompt, position), row groups within a layer; zstd-3, and
+   zstd-16 once it is merged; dictionary on layer and position,
    byte-stream split of the value, delta encoding of feature and prompt. 1.6 to 2.9 bytes a row for bfloat16 values, 2.7 to 4.9
    for float32 (docs/scale.md). activation_by_prompt, where publish makes a file of it: the same, with a dictionary on prompt.
 2. other tables: in the order they come, a million rows a group, dictionaries, zstd-1.
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from atlas.errors import InputError
 from atlas.schema import arrow_schema, table_columns
-from atlas.settings import ACTIVATION_GROUP_ROWS, ROW_GROUP_ROWS
+from atlas.settings import ACTIVATION_GROUP_ROWS, ROW_GROUP_ROWS, WRITTEN_LEVEL
 
 ACTIVATION_TABLES = ("activation", "activation_by_prompt")
 ACTIVATION_ORDER = ("layer", "feature", "prompt", "position")
@@ -183,11 +184,11 @@ def _no_row_twice(same_as_before: np.ndarray) -> None:
         raise InputError("activation holds two rows of the same layer, feature, prompt and position")
 
 
-def writer_options(table: str) -> dict[str, Any]:
-    """Give the Parquet writer's settings for a table."""
+def writer_options(table: str, level: int | None = None) -> dict[str, Any]:
+    """Give the Parquet writer's settings for a table; `level`: of zstd, in place of the one for what is written first."""
     common: dict[str, Any] = {
         "compression": "zstd",
-        "compression_level": 1,
+        "compression_level": level or 1,
         "version": "2.6",
         "data_page_version": "1.0",
         "store_schema": False,
@@ -202,4 +203,4 @@ def writer_options(table: str) -> dict[str, Any]:
         encodings["prompt"] = "DELTA_BINARY_PACKED"
     else:
         dictionaries.append("prompt")
-    return {**common, "compression_level": 3, "use_dictionary": dictionaries, "column_encoding": encodings}
+    return {**common, "compression_level": level or WRITTEN_LEVEL, "use_dictionary": dictionaries, "column_encoding": encodings}

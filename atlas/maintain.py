@@ -9,7 +9,7 @@ commit records are set aside and their runs hidden until they are ingested again
 written again from the manifest; 4. a damaged atlas.duckdb is set aside; 5. the catalogue is rebuilt from the rows that are whole
 and from the published file.
 
-compact: all parts of a run become one a table, under a new commit record and the next manifest.
+compact: all parts of a run become one a table, compressed harder, under a new commit record and the next manifest.
 
 gc: 1. old manifests, 2. commit records and 3. data that no kept manifest refers to, 4. what dead writers left.
 """
@@ -37,7 +37,7 @@ from atlas.places import QUARANTINE, ObjectStore, settings_problems
 from atlas.publish import publishing, verify_shards
 from atlas.reader import Reader
 from atlas.seals import sealed, unseal
-from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS, LOCK_SECONDS
+from atlas.settings import DATABASE, KEEP_DAYS, KEEP_MANIFESTS, LOCK_SECONDS, RESTING_LEVEL
 from atlas.shards import COMPACTED, write_shard
 from atlas.statements import all_rows
 
@@ -379,7 +379,7 @@ def _merge(atlas: Atlas, run: ManifestRun, records: list[CommitRecord]) -> Commi
             written.append(ShardFile(table, None, 0, 0, None))
             continue
         path = atlas.data_path(table, run.run_id, shard)
-        written.append(write_shard(atlas.place, path, table, merged_groups(table, paths), grouped=True))
+        written.append(write_shard(atlas.place, path, table, merged_groups(table, paths), grouped=True, level=RESTING_LEVEL))
     atlas.place.sync([item.path for item in written if item.path])
     record = CommitRecord(run.run_id, shard, run.attempt, tuple(written))
     files.write_once(atlas.record_path(run.run_id, run.attempt, shard), record.seal())

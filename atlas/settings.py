@@ -22,6 +22,10 @@ ROW_GROUP_ROWS = 1_000_000
 ACTIVATION_GROUP_ROWS = 250_000
 """Rows a row group of activation at most; none spans two layers. A lookup decodes one group: with one a layer, of 6 million rows,
 it took five times as long, for the same bytes and the same time to write (docs/scale.md)."""
+WRITTEN_LEVEL = 3
+"""zstd level of activations as they are written; the other tables take 1."""
+RESTING_LEVEL = 16
+"""zstd level of what `atlas compact` writes: 8 % fewer bytes for nine times the time to compress, read as fast (docs/scale.md)."""
 KEEP_MANIFESTS = 10
 KEEP_DAYS = 7
 """gc keeps what the last KEEP_MANIFESTS manifests or those of KEEP_DAYS refer to."""

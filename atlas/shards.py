@@ -62,11 +62,17 @@ def shard_of(shards: Sequence[str], index: int, count: int) -> list[str]:
 
 
 def write_parquet(
-    path: Path, table: str, rows: pa.Table | Iterable[pa.RecordBatch] | Iterable[pa.Table], *, grouped: bool = False
+    path: Path,
+    table: str,
+    rows: pa.Table | Iterable[pa.RecordBatch] | Iterable[pa.Table],
+    *,
+    grouped: bool = False,
+    level: int | None = None,
 ) -> WrittenFile | None:
     """Write rows as one Parquet shard, durably; the folder's fsync is left to the caller. None where there is no row.
 
-    `grouped`: the rows come as row groups that `encoded_groups` made, and are written as they come.
+    `grouped`: the rows come as row groups that `encoded_groups` made, and are written as they come. `level`: of zstd, where it is not
+    that of what is written first.
     Raises InputError for rows that do not fit schema.sql, StoreError when the disk refuses.
     """
     groups: Iterator[pa.Table] = iter(rows) if grouped else encoded_groups(table, rows)
@@ -76,7 +82,7 @@ def write_parquet(
     n_rows = 0
     with files.Stream(path) as stream:
         sink = pa.PythonFile(stream, mode="w")
-        with contextlib.closing(pq.ParquetWriter(sink, first.schema, **writer_options(table))) as writer:
+        with contextlib.closing(pq.ParquetWriter(sink, first.schema, **writer_options(table, level))) as writer:
             for group in _chain(first, groups):
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
                 n_rows += group.num_rows
@@ -85,14 +91,20 @@ def write_parquet(
 
 
 def write_shard(
-    place: Place, path: str, table: str, rows: pa.Table | Iterable[pa.RecordBatch] | Iterable[pa.Table], *, grouped: bool = False
+    place: Place,
+    path: str,
+    table: str,
+    rows: pa.Table | Iterable[pa.RecordBatch] | Iterable[pa.Table],
+    *,
+    grouped: bool = False,
+    level: int | None = None,
 ) -> ShardFile:
     """Write rows as one shard where an atlas keeps its shards; the names in a folder are synced by `Place.sync`.
 
     Raises InputError for rows that do not fit schema.sql, StoreError when the disk or the object store refuses.
     """
     with place.writing(path) as target:
-        result = write_parquet(target, table, rows, grouped=grouped)
+        result = write_parquet(target, table, rows, grouped=grouped, level=level)
     if result is None:
         return ShardFile(table, None, 0, 0, None)
     return ShardFile(table, path, result.rows, result.bytes, result.sha256)

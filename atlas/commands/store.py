@@ -141,7 +141,7 @@ def compact(
     run: Annotated[str | None, typer.Option(help="Only this run: its id, or its first digits; default: all.")] = None,
     format_name: FormatOption = None,
 ) -> None:
-    """Merge the many small files of a run into one a table; rows stay the same, the old files go at `atlas gc`.
+    """Merge the many small files of a run into one a table, compressed harder; rows stay the same, the old files go at `atlas gc`.
 
     \b
     Examples:

@@ -17,7 +17,8 @@ from atlas.maintain import compact, gc, maintaining, repair, sizes
 from atlas.publish import publish, publishing
 from atlas.reader import Reader
 from atlas.runs import remove_run, tables_equal
-from tests.atlas.samples import SHARDS, make_atlas, plan, write_run
+from atlas.shards import RunWriter, write_parquet
+from tests.atlas.samples import RUN_ROW, SHARDS, activations, make_atlas, plan, write_run
 
 RUN = run_id(plan())
 
@@ -158,3 +159,18 @@ def test_gc_leaves_young_shards_that_nothing_names_yet(atlas: Atlas) -> None:
     os.utime(written, (time.time() - 8 * 86400,) * 2)
     assert [action.path.name for action in gc(atlas.path, dry_run=False)] == [written.name]
     assert shard.exists()
+
+
+def test_what_is_compacted_takes_fewer_bytes(tmp_path: Path) -> None:
+    atlas = Atlas.create(tmp_path / "a.atlas")
+    with RunWriter(atlas, plan(), RUN) as writer:
+        for part in (0, 1):
+            writer.commit(f"activations-{part}", {"activation": activations(first_prompt=200 * part, n_prompts=200)})
+        writer.finish(RUN_ROW)
+    compact(atlas.path)
+    (record,) = atlas.records(atlas.manifest().runs[0])
+    (merged,) = record.files
+    again = write_parquet(tmp_path / "again.parquet", "activation", pq.read_table(atlas.path / str(merged.path)))
+    assert again is not None
+    assert merged.rows == again.rows
+    assert merged.bytes < 0.97 * again.bytes
