@@ -111,7 +111,7 @@ def _crop(pieces: list[tuple[list[Part], bool]], room: int) -> list[Part]:
 
 def languages(card: Card) -> Section:
     """Return languages side by side."""
-    heads = (("", 4), ("prompts", 14), ("rate", 16), ("tokens", 18), ("mean", 7), ("max", 8))
+    heads = (("", 4), ("prompts", 12), ("rate", 15), ("tokens", 17), ("mean", 7), ("max", 8))
     lines = [Line((("".join(fit(name, cells, "right" if name in ("mean", "max") else "left") for name, cells in heads), "dim"),))]
     for row in card.languages:
         rate = row["n_prompts_active"] / row["n_prompts"] if row["n_prompts"] else None
@@ -121,10 +121,10 @@ def languages(card: Card) -> Section:
             Line(
                 (
                     (fit(safe(row["language"]), 4), "strong"),
-                    (fit(f"{row['n_prompts_active']:,}/{row['n_prompts']:,}", 13) + " ", ""),
+                    (fit(f"{row['n_prompts_active']:,}/{row['n_prompts']:,}", 11) + " ", ""),
                     (fit(figure(rate, 5, 2), 6), ""),
-                    (marks.bar(rate, 1.0, 8) + "  ", "accent"),
-                    (fit(f"{figure(share, 6, 2)} of {row['n_tokens']:,}", 18), ""),
+                    (marks.bar(rate, 1.0, 8) + " ", "accent"),
+                    (fit(f"{figure(share, 6, 2)} of {figure(row['n_tokens'], 7)}", 17), ""),
                     (fit(figure(mean, 6), 7, "right") + fit(figure(row["max_activation"], 6), 8, "right"), ""),
                 )
             )

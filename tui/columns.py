@@ -65,6 +65,11 @@ def plain(value: Any) -> str:
     return safe(str(value))
 
 
+def exact(row: Sequence[Any]) -> str:
+    """Return a row as tab-separated text with all its digits, for other programs."""
+    return "\t".join("" if value is None else " ".join(str(value).split()) for value in row)
+
+
 def _sign(value: Any) -> str:
     return "dim" if value is None else "negative" if value < 0 else "positive" if value > 0 else ""
 

@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
-from tui.columns import plain, result_columns
+from tui.columns import exact, result_columns
 from tui.screens.base import AtlasScreen, bindings_of
 from tui.screens.follow import follow_row
 from tui.widgets.modals import Choice
@@ -74,7 +74,8 @@ class ConsoleScreen(AtlasScreen):
         if not self.functions:
             work = "reading the names of functions"
             self.functions = await self.get(self.session.data.job(_functions, work))
-        self.status.say(f"ctrl+j or F5 runs · ctrl+space completes · shows {DISPLAY} rows, e exports {self.EXPORTED:,}")
+        if not self.statements and not self.status.busy:
+            self.status.say(f"ctrl+j or F5 runs · ctrl+space completes · shows {DISPLAY} rows, e exports {self.EXPORTED:,}")
 
     async def do_ask(self, sql: str | None = None) -> None:
         """Run the statement in the editor, or a given one."""
@@ -166,7 +167,7 @@ class ConsoleScreen(AtlasScreen):
     def copied(self) -> str | None:
         """Return the row as tab-separated text."""
         row = self.result.row
-        return None if row is None else "\t".join(plain(value) for value in row)
+        return None if row is None else exact(row)
 
     def do_cancel(self) -> None:
         """Stop, else leave the editor for the rows."""

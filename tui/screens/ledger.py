@@ -13,7 +13,7 @@ from textual.widget import Widget
 from atlas import filters
 from atlas.errors import AtlasError, UsageError
 from atlas.memory_filter import passes
-from tui.columns import Column, plain, result_columns
+from tui.columns import Column, exact, result_columns
 from tui.data import Statement
 from tui.screens.base import AtlasScreen
 from tui.session import Session
@@ -120,7 +120,9 @@ class LedgerScreen(AtlasScreen):
         """Show what the table is."""
         kept = f"{count:,} of {len(self.rows):,}" if self.filter_text else f"{count:,}"
         following = "v shows the next of: " + ", ".join(part.name for part in self.PARTS) if len(self.PARTS) > 1 else self.part.question
-        self.status.say(f"{self.part.title}: {kept} rows · {self.filter_text or following}")
+        top = self.statements[0].parameters.get("top") if self.statements else None
+        cut = ", the first that the question gives" if top == len(self.rows) else ""
+        self.status.say(f"{self.part.title}: {kept} row{'s' if count != 1 else ''}{cut} · {self.filter_text or following}")
 
     def wanted_place(self, shown: Sequence[Dict]) -> int:
         """Return the row to begin with."""
@@ -193,7 +195,7 @@ class LedgerScreen(AtlasScreen):
     def copied(self) -> str | None:
         """Return the row as tab-separated text."""
         row = self.here
-        return None if row is None else "\t".join(plain(value) for value in row.values())
+        return None if row is None else exact(list(row.values()))
 
     def on_resize(self, event: events.Resize) -> None:
         """Side by side where there is room."""

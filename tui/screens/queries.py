@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from tui.columns import Column, plain, result_columns
+from tui.columns import Column, exact, plain, result_columns
 from tui.screens.base import AtlasScreen, bindings_of
 from tui.screens.follow import follow_row
 from tui.text import fit, safe
@@ -171,7 +171,7 @@ class QueriesScreen(AtlasScreen):
         self.statements = [statement]
         self.result.fill(rows, result_columns(self.names, rows), message="No row: nothing passes these parameters.")
         run = statement.parameters.get("run")
-        self.status.say(f"{len(rows):,} rows · {name}" + (f" · run {plain(run)}" if run else ""))
+        self.status.say(f"{len(rows):,} row{'s' if len(rows) != 1 else ''} · {name}" + (f" · run {plain(run)}" if run else ""))
 
     @on(Input.Submitted, "Form Input")
     async def field_submitted(self, event: Input.Submitted) -> None:
@@ -200,7 +200,7 @@ class QueriesScreen(AtlasScreen):
     def copied(self) -> str | None:
         """Return the row as tab-separated text."""
         row = self.result.row
-        return None if row is None else "\t".join(plain(value) for value in row)
+        return None if row is None else exact(row)
 
     def on_resize(self) -> None:
         """One pane where there is little room."""
