@@ -30,7 +30,7 @@ from atlas.ids import canonical_json, sha256_file, sha256_text
 from atlas.loading import Loader, NotIncremental, lost_words, relative_paths
 from atlas.schema import schema_text
 from atlas.seals import sealed, unseal
-from atlas.settings import DATABASE, INLINE_ROWS, LOCK_SECONDS, PUBLISH_MEMORY, STORAGE_VERSION
+from atlas.settings import DATABASE, INLINE_ROWS, LOCK_SECONDS, PUBLISH_MEMORY, STEP_SHARE, STORAGE_VERSION
 from atlas.statements import quoted
 
 Progress = Callable[[str, int, int], None]
@@ -85,7 +85,7 @@ def publish(
     `incremental`: copy the published file and add the new runs, where it was built by the same version, schema and build steps and
     shows no run that is gone or changed; otherwise, and where a new run changes a shared row, all is built as usual. Build steps
     must then fill only what is lacking.
-    `wait`: seconds to wait for another publish. `memory`: limit of the database engine; larger sorts spill into the folder.
+    `wait`: seconds to wait for another publish. `memory`: limit of the database engine, e.g. 4GB; larger sorts spill into the folder.
     Raises DamagedError for a shard that is not what its commit record says, StoreError when the disk refuses or an audit returns a
     row, QueryError for a build step that fails, LockedError after `wait`. The old file stays in all these cases.
     """
@@ -221,10 +221,12 @@ class _Job:
             self._load(connection, loader, inline)
             self.viewed.clear()
             self.viewed.update(loader.viewed)
+            self._limit(connection, STEP_SHARE)
             for done, step in enumerate(self.build, 1):
                 with engine_errors(f"build step {step.name}"):
                     step.run(connection)
                 self.report("build steps", done, len(self.build))
+            self._limit(connection, 1)
             for done, audit in enumerate(self.audits, 1):
                 _audit(connection, audit)
                 self.report("audits", done, len(self.audits))
@@ -235,8 +237,13 @@ class _Job:
                 connection.execute("detach next")
         return n_rows, inline
 
+    def _limit(self, connection: duckdb.DuckDBPyConnection, share: float) -> None:
+        """Leave the engine a share of the memory."""
+        [(n_bytes,)] = connection.execute("select parse_formatted_bytes(?)", [self.memory]).fetchall()
+        connection.execute(f"set memory_limit = '{int(n_bytes * share)}B'")
+
     def _create(self, connection: duckdb.DuckDBPyConnection, built: Path, carried: Collection[str]) -> None:
-        connection.execute(f"set memory_limit = {quoted(self.memory)}")
+        self._limit(connection, 1)
         connection.execute(f"set temp_directory = {quoted(str(_spill_folder(built)))}")
         if carried:
             with files.explained(built):

@@ -31,6 +31,8 @@ KEEP_DAYS = 7
 """gc keeps what the last KEEP_MANIFESTS manifests or those of KEEP_DAYS refer to."""
 PUBLISH_MEMORY = "1500MB"
 """Memory limit of the database engine while publishing; sorts beyond it spill into the atlas folder."""
+STEP_SHARE = 2 / 3
+"""Share of that limit that the engine keeps during build steps, which hold arrays of their own: the whole process stays within 2 GB."""
 BUSY_SECONDS = 30.0
 """How long a write to the catalogue waits for another writer."""
 LOCK_SECONDS = 600.0

@@ -58,8 +58,8 @@ Parameters = Mapping[tuple[str, str], Mapping[str, str]]
 class Counts:
     """feature_language of one run as arrays; F features, L languages."""
 
-    layer: Ints
-    feature: Ints
+    layer: Numbers
+    feature: Numbers
     languages: tuple[str, ...]
     n_tokens: Numbers
     """(F, L), as all below; counts are whole numbers."""
@@ -116,18 +116,19 @@ class Score:
 def read_counts(con: duckdb.DuckDBPyConnection, run: str, support: int) -> Counts:
     """Read the counts of features that are active on at least `support` prompts, a layer at a time."""
     languages = tuple(fetch(con, "languages", run=run)["language"].astype(str).tolist())
-    types: dict[str, type] = {"n_tokens": np.int64, "n_active": np.int64, "n_prompts": np.int32, "n_prompts_active": np.int32}
-    types |= {"sum_activation": np.float64, "sum_squares": np.float64}
-    layers: list[Ints] = [np.zeros(0, dtype=np.int64)]
-    features: list[Ints] = [np.zeros(0, dtype=np.int64)]
-    parts: dict[str, list[Numbers]] = {name: [np.zeros((0, len(languages)), kind)] for name, kind in types.items()}
+    whole = ("n_tokens", "n_active", "n_prompts", "n_prompts_active")
+    names = (*whole, "sum_activation", "sum_squares")
+    layers: list[Numbers] = [np.zeros(0, dtype=np.int16)]
+    features: list[Numbers] = [np.zeros(0, dtype=np.int32)]
+    parts: dict[str, list[Numbers]] = {name: [np.zeros((0, len(languages)), np.int32 if name in whole else np.float64)] for name in names}
     for layer in fetch(con, "counted_layers", run=run)["layer"].tolist():
         spoken = [fetch(con, "feature_counts", run=run, layer=layer, support=support, language=language) for language in languages]
-        features.append(spoken[0]["feature"].astype(np.int64))
-        layers.append(np.full(len(features[-1]), layer, dtype=np.int64))
-        for name, kind in types.items():
-            parts[name].append(np.stack([rows[name].astype(kind) for rows in spoken], axis=-1))
-    return Counts(np.concatenate(layers), np.concatenate(features), languages, *(np.concatenate(parts.pop(name)) for name in types))
+        features.append(spoken[0]["feature"].astype(np.int32))
+        layers.append(np.full(len(features[-1]), layer, dtype=np.int16))
+        for name in names:
+            values = np.stack([rows[name] for rows in spoken], axis=-1)
+            parts[name].append(values.astype(np.int32) if name in whole and values.max(initial=0) < 2**31 else values)
+    return Counts(np.concatenate(layers), np.concatenate(features), languages, *(np.concatenate(parts.pop(name)) for name in names))
 
 
 def language_profile(counts: Counts, a: int, b: int, leaning: int, other: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -183,8 +184,8 @@ def _shared_k(counts: Counts, name: str, languages: str, given: Mapping[str, str
 
 
 def _monolinguality(counts: Counts, name: str) -> Iterator[list[Score]]:
-    mean, none = counts.mean, np.broadcast_to(np.False_, counts.layer.shape)
-    values = [monolinguality(mean, index) for index in range(len(counts.languages))]
+    none = np.broadcast_to(np.False_, counts.layer.shape)
+    values = [monolinguality(counts.mean, index) for index in range(len(counts.languages))]
     named = list(zip(counts.languages, values, counts.n_tokens.T, strict=True))
     yield [Score("monolinguality", name, language, value, none, n) for language, value, n in named]
     sd = pooled_sd(counts)
@@ -405,7 +406,7 @@ def finish(family: list[Score], parameters: Parameters) -> list[Floats]:
 
 
 def insert_scores(
-    con: duckdb.DuckDBPyConnection, run: str, layer: Ints, feature: Ints, family: list[Score], parameters: Parameters
+    con: duckdb.DuckDBPyConnection, run: str, layer: Numbers, feature: Numbers, family: list[Score], parameters: Parameters
 ) -> None:
     """Write the scores of one name and parameter set to feature_score."""
     import pyarrow as pa
@@ -418,7 +419,7 @@ def insert_scores(
             "p_value": score.p_value,
             "q_value": q_value,
         }
-        whole = {"layer": layer, "feature": feature, "n": score.n.astype(np.int64)}
+        whole = {"layer": layer, "feature": feature, "n": score.n}
         kinds = {**dict.fromkeys(whole, pa.int64()), "flag": pa.bool_(), **dict.fromkeys(numbers, pa.float64())}
         columns = {**whole, "flag": score.flag, **numbers}
         con.register("scored", pa.RecordBatchReader.from_batches(pa.schema(list(kinds.items())), _batches(columns, kinds)))
@@ -433,6 +434,7 @@ def _batches(columns: Mapping[str, Numbers], kinds: Mapping[str, pa.DataType]) -
 
     for start in range(0, len(columns["layer"]), BATCH):
         parts = {name: values[start : start + BATCH] for name, values in columns.items()}
+        parts["n"] = parts["n"].astype(np.int64)
         arrays = [pa.array(values, kinds[name], from_pandas=values.dtype.kind == "f") for name, values in parts.items()]
         yield pa.RecordBatch.from_arrays(arrays, names=list(parts))
 
