@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "golden"
 DEMO = Path(__file__).parent / "golden_demo.json"
-VARYING = {"code_version", "started_at", "finished_at", "seconds", "machine", "rows", "bytes"}
-"""Columns of runs and files that hang on time, machine and version."""
+VARYING = {"code_version", "started_at", "finished_at", "seconds", "machine", "rows", "bytes", "n_bytes"}
+"""Columns of runs and files that hang on time, machine, version and compression."""
 SHOWN = 5
 
 
