@@ -105,7 +105,8 @@ def cluster_sums(values: ArrayLike, clusters: ArrayLike, present: ArrayLike | No
     n_clusters = int(index.max(initial=-1)) + 1
     if array.ndim == 1:  # a million comparisons by a hundred clusters would be a matrix of a gigabyte
         here = index[mask]
-        return ClusterSums(np.bincount(here, array[mask], n_clusters), np.bincount(here, minlength=n_clusters).astype(np.float64))
+        sums, counts = np.bincount(here, array[mask], n_clusters), np.bincount(here, minlength=n_clusters)
+        return ClusterSums(sums.astype(np.float64), counts.astype(np.float64))
     one_hot = np.zeros((labels.shape[0], n_clusters))  # (n, G)
     one_hot[np.arange(labels.shape[0]), index] = 1
     return ClusterSums(np.where(mask, array, 0.0) @ one_hot, mask.astype(np.float64) @ one_hot)

@@ -139,6 +139,17 @@ def test_words_are_published_and_a_run_cannot_overwrite_them(tmp_path: Path) -> 
         assert reader.sql("select text from label order by text").rows() == [("a person's",), ("another",)]
 
 
+def test_build_steps_leave_room_for_arrays_and_audits_take_all_memory(atlas: Atlas) -> None:
+    seen = []
+
+    def look(connection: duckdb.DuckDBPyConnection) -> None:
+        seen.extend(connection.execute("select value from duckdb_settings() where name = 'memory_limit'").fetchall())
+
+    whole = "select 1 from duckdb_settings() where name = 'memory_limit' and value <> '286.1 MiB'"
+    publish(atlas.path, memory="300MB", build=[BuildStep("look", look)], audits=[Audit("whole", whole)])
+    assert seen == [("190.7 MiB",)]
+
+
 def test_build_steps_fill_tables_and_audits_read_them(atlas: Atlas) -> None:
     def count_features(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("insert into parameter_set select 'default', 'n', 'rows', count(*)::varchar from activation")
