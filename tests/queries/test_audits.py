@@ -66,6 +66,21 @@ def test_a_key_that_stands_twice_is_found_wherever_it_stands(spoiled: duckdb.Duc
 @pytest.mark.parametrize(
     "fault",
     [
+        "update feature set n_tokens = n_tokens + 1 where layer = 1 and n_active > 0",
+        "update feature set n_prompts_active = n_prompts_active - 1 where layer = 2 and n_active > 0",
+        # The sums of the layer stay as they were, one feature has what another one lacks.
+        "update feature set n_active = n_active + case feature when 10 then 1 else -1 end where layer = 0 and feature in (8, 10)",
+        "delete from feature_language where layer = 1 and feature = 10",
+    ],
+)
+def test_features_whose_counts_differ_from_those_by_language_are_found(spoiled: duckdb.DuckDBPyConnection, fault: str) -> None:
+    spoiled.execute(fault)
+    assert spoiled.execute(AUDITS["feature_counts"]).fetchall() != []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
         "delete from prompt where prompt = 3",
         "delete from graph where graph = 1",
         "delete from partition where partition = 1",
