@@ -363,3 +363,28 @@ async def test_a_newer_atlas_stays_announced_on_every_screen(atlas_copy: Path, p
         await press(app, pilot, "R")
         assert "newer atlas" not in screen_text(app)
         assert "is loaded" in app.front.status.text
+
+
+async def test_an_order_that_is_stopped_is_not_the_order(published: Path, browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui.data import pages
+
+    async with browse(published) as (app, pilot):
+        await press(app, pilot, "2")
+        await app.perform("sort", column="max")
+        await app.settle()
+        opened, may_end = pages.open_features, threading.Event()
+
+        def slow(data: Data, *arguments: Any) -> Any:
+            return data.job(lambda _cursor: may_end.wait(20))
+
+        monkeypatch.setattr("tui.screens.features.open_features", slow)
+        await app.perform("sort", column="density")
+        await pilot.pause(0.05)
+        await press(app, pilot, "escape")
+        assert app.front.status.text == "stopped"
+        monkeypatch.setattr("tui.screens.features.open_features", opened)
+        may_end.set()
+        await app.perform("filter", text="layer=1")
+        await app.settle()
+        assert "by max ▼" in app.front.status.text
+        assert "density" not in app.front.status.text

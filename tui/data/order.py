@@ -165,7 +165,7 @@ def label_codes(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: Ru
 
     1. The beginnings of all labels are numbered in their order.
     2. Labels are read by stretches of rows, mechanical ones before those that somebody wrote, and set at the places of their features:
-       a newer one over an older one.
+       this run's over another run's, a newer one over an older one.
     3. People's own words of since the last publish come last.
     """
     import numpy as np
@@ -185,15 +185,16 @@ def label_codes(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: Ru
         for low in range(0, rows, STRETCH):
             meter.step()
             part = f"{published} and rowid between $low and $high and (method <> 'mechanical') = $written"
-            text = f"select layer, feature, w.code, epoch(created_at)::ubigint as at from ({part}) join tui_word w on w.word = {word}"
+            at = "epoch(created_at)::ubigint + is_own::ubigint * 2147483648 as at"
+            text = f"select layer, feature, w.code, {at} from ({part}) join tui_word w on w.word = {word}"
             found = arrays(cursor, text, {**values, "low": low, "high": low + STRETCH - 1, "written": written})
             where, which = places(found["layer"], found["feature"])
-            at, key = (found[name][which].astype(np.uint32) for name in ("at", "code"))
-            if len(at) and at.min() != at.max():
-                order = np.argsort(at, kind="stable")
-                where, at, key = where[order], at[order], key[order]
-            newer = at >= newest[where]
-            codes[where[newer]], newest[where[newer]] = key[newer], at[newer]
+            when, key = (found[name][which].astype(np.uint32) for name in ("at", "code"))
+            if len(when) and when.min() != when.max():
+                order = np.argsort(when, kind="stable")
+                where, when, key = where[order], when[order], key[order]
+            newer = when >= newest[where]
+            codes[where[newer]], newest[where[newer]] = key[newer], when[newer]
     if own is not None:
         found = arrays(cursor, f"select layer, feature, w.code from ({own}) join tui_word w on w.word = {word}", values)
         where, which = places(found["layer"], found["feature"])

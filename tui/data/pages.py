@@ -232,10 +232,13 @@ def _labels(view: FeatureView, keys: set[tuple[int, int]]) -> Statement:
     names = Names()
     place, run = names.bind(view.transcoder_set, "transcoder_set"), names.bind(view.run_id, "run")
     newest = f"(l.method <> 'mechanical', l.source_run is not distinct from {run}, l.created_at)"
-    text = (
-        f"select l.layer, l.feature, arg_max(l.text, {newest}) from label l"
-        f" where not l.retired and l.transcoder_set = {place} and {_these(names, keys, 'l')} group by l.layer, l.feature"
+    exact = names.bind([feature_key(*key) for key in keys], "keys")
+    # Labels stand in no order of features: which rows are meant is found without reading their texts.
+    rows = (
+        f"select l.rowid from label l where not l.retired and l.transcoder_set = {place} and {_these(names, keys, 'l')}"
+        f" and l.layer::bigint * 4294967296 + l.feature = any({exact}::bigint[])"
     )
+    text = f"select l.layer, l.feature, arg_max(l.text, {newest}) from label l where l.rowid in ({rows}) group by l.layer, l.feature"
     return Statement("labels", text, names.values)
 
 

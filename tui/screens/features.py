@@ -37,6 +37,8 @@ class FeaturesScreen(AtlasScreen):
         self.cursor_feature: tuple[int, int] | None = None
         self.source: FeatureSource | None = None
         self.follows = True
+        self.shown_view: tuple[str, dict[str, bool], tuple[str, ...]] | None = None
+        """Filter, order and columns of the rows on the screen."""
 
     def body(self) -> Sequence[Widget]:
         """Return the table; its rows begin with row id, layer and feature."""
@@ -63,6 +65,20 @@ class FeaturesScreen(AtlasScreen):
         return chosen or default_columns(info, self.size.width >= NARROW)
 
     async def load(self) -> None:
+        """Filter and order; a load that fails or is stopped leaves filter, order and columns as they are shown."""
+        asked = self._view()
+        try:
+            await self._load()
+        except BaseException:
+            if self.shown_view is not None and self._view() == asked:
+                self.filter_text, self.order, self.chosen = self.shown_view[0], dict(self.shown_view[1]), self.shown_view[2]
+            raise
+        self.shown_view = self._view()
+
+    def _view(self) -> tuple[str, dict[str, bool], tuple[str, ...]]:
+        return self.filter_text, dict(self.order), self.chosen
+
+    async def _load(self) -> None:
         """Filter and order; pages come as they are drawn."""
         session = self.session
         info = await self.info()
