@@ -79,13 +79,7 @@ def resolve_run(con: "duckdb.DuckDBPyConnection | Reader", table: str, run: str 
     newest.
     """
     if run is None:
-        newest = [str(run_id) for (run_id,) in _rows(con, read_sql("resolve", "complete_runs"), {})]
-        having = (run_id for run_id in newest if _rows(con, read_sql("resolve", "run_has_rows"), {"table": table, "run": run_id}))
-        if fits is None:
-            return next(having, newest[0] if newest else None)
-        filled = list(having)
-        fitting = (run_id for run_id in filled if _rows(con, read_sql("resolve", fits), {"run": run_id}))
-        return next(fitting, next(iter(filled or newest), None))
+        return _newest(con, table, fits)
     rows = _rows(con, read_sql("resolve", "named_run"), {"run": run})
     if len(rows) == 1:
         return str(rows[0][0])
@@ -93,6 +87,18 @@ def resolve_run(con: "duckdb.DuckDBPyConnection | Reader", table: str, run: str 
         names = ", ".join(f"{run_id} ({name})" for run_id, name in rows)
         raise UsageError(f"run {run!r} is not clear: {names}", hint="give more of the id")
     raise UsageError(f"no complete run {run!r}", hint="`atlas runs` lists runs; a run is given by id or name")
+
+
+def _newest(con: "duckdb.DuckDBPyConnection | Reader", table: str, fits: str | None) -> str | None:
+    """Return the newest complete run with rows of `table` that fits, else the newest with rows, else the newest."""
+    newest = [str(run_id) for (run_id,) in _rows(con, read_sql("resolve", "complete_runs"), {})]
+    first = None
+    for run_id in newest:
+        if _rows(con, read_sql("resolve", "run_has_rows"), {"table": table, "run": run_id}):
+            if fits is None or _rows(con, read_sql("resolve", fits), {"run": run_id}):
+                return run_id
+            first = first or run_id
+    return first or next(iter(newest), None)
 
 
 def _rows(con: "duckdb.DuckDBPyConnection | Reader", text: str, parameters: Mapping[str, Value]) -> list[tuple[Any, ...]]:
