@@ -49,13 +49,19 @@ def main() -> None:
     except AtlasError as error:
         typer.echo(f"atlas: {error}", err=True)
         sys.exit(error.exit_code)
-    except PermissionError as error:
-        typer.echo(f"atlas: {error.filename}: {error.strerror}\n  Ask its owner, or copy the atlas.", err=True)
-        sys.exit(AtlasError.exit_code)
     except BrokenPipeError:
         # The reader of a pipe left (`atlas sql … | head`): that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         sys.exit(0)
+    except OSError as error:
+        typer.echo(f"atlas: {error.filename or 'cannot write the answer'}: {error.strerror or error}", err=True)
+        _forget_output()
+        sys.exit(AtlasError.exit_code)
+
+
+def _forget_output() -> None:
+    """Let what stdout still holds go nowhere: it cannot be written, and Python would say so once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -235,11 +235,7 @@ class RunWriter:
         if self.is_complete:
             return self.atlas.manifest()
         names = list(shards) if shards is not None else self.done_shards()
-        if missing := [name for name in names if self.record(name) is None]:
-            raise StoreError(
-                f"{len(missing)} of {len(names)} shards of run {self.run_id} are not committed: {', '.join(missing[:5])}",
-                hint="Run the same command again: it does what is missing.",
-            )
+        self.require(names)
         row = self._stored_row(self._complete_row(run_row), names)
         entry = ManifestRun(self.run_id, self.attempt, row, {name: self._record_hash(name) for name in names})
 
@@ -251,6 +247,14 @@ class RunWriter:
         manifest = self.atlas.change(f"run {self.run_id}", with_run)
         self.is_complete = True
         return manifest
+
+    def require(self, shards: Sequence[str]) -> None:
+        """Raise StoreError when one of these shards is not committed."""
+        if missing := [name for name in shards if self.record(name) is None]:
+            raise StoreError(
+                f"{len(missing)} of {len(shards)} shards of run {self.run_id} are not committed: {', '.join(missing[:5])}",
+                hint="Run the same command again, without --finish: it does what is missing.",
+            )
 
     def _record_hash(self, shard: str) -> str:
         return sha256_text(self.atlas.record_path(self.run_id, self.attempt, shard).read_text(encoding="utf-8"))

@@ -98,7 +98,9 @@ def finish(shop: Workshop) -> bool:
         files.make_folder(shop.scratch)
         with files.locked(shop.scratch / "finish.lock", seconds=FINISH_SECONDS, what=f"finishing run {writer.run_id}"):
             if first := not is_visible():
-                writer.finish(run_row(shop), shards=[shard.name for shard in shop.shards if not shard.draft])
+                names = [shard.name for shard in shop.shards if not shard.draft]
+                writer.require(names)
+                writer.finish(run_row(shop), shards=names)
     shutil.rmtree(shop.scratch, ignore_errors=True)
     return first
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from atlas.folder import Atlas as Folder
@@ -28,6 +30,8 @@ def test_a_damaged_shard_is_found_set_aside_and_computed_again(run: Atlas, atlas
     repaired = run("repair", atlas.path)
     assert any("next_step" in row and row["what"] for row in repaired.rows)
     assert list((atlas.path / "quarantine").rglob("*.parquet"))
+    assert "atlas.duckdb is whole and stays" in repaired.err
+    assert run("sql", "--atlas", atlas.path, "select count(*) as n from run").rows == [{"n": "1"}]
     run("check", atlas.path)
     assert run("runs", "list", "--atlas", atlas.path).rows == []
     write_run(atlas)
@@ -70,3 +74,10 @@ def test_the_folder_can_be_an_argument_or_an_option(run: Atlas, published: Folde
 def test_a_parameter_without_a_value_says_how_to_give_it(run: Atlas, published: Folder) -> None:
     said = run("sql", "select $layer + $feature", "-a", published.path, code=5)
     assert "-p feature=VALUE -p layer=VALUE" in said.err
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(published: Folder) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "atlas.cli", "sql", "--atlas", str(published.path), "select * from activation"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr.strip()) == (1, "atlas: cannot write the answer: No space left on device")
