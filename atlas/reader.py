@@ -18,6 +18,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,27 @@ def execute(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str
         return Result(relation.to_arrow_table())
     except duckdb.Error as error:
         raise explain_error(error) from error
+
+
+def _beside(work: Callable[[], Result], stop: Callable[[], object]) -> Result:
+    """Do work in a thread of its own and wait for it; KeyboardInterrupt stops it, and is raised when it has stopped."""
+    outcome: Future[Result] = Future()
+
+    def do() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=do, name="query")
+    try:
+        thread.start()
+        return outcome.result()
+    except KeyboardInterrupt:
+        while thread.ident is not None and not outcome.done():
+            stop()  # again and again: an interrupt before the engine has begun is lost
+            wait([outcome], 0.05)
+        raise
 
 
 def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -296,12 +318,18 @@ class Reader:
         return cursor
 
     def run(self, work: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
-        """Do work on a fresh cursor that `cancel` can interrupt."""
+        """Do work on a fresh cursor that `cancel` can interrupt, and Ctrl-C too.
+
+        In the main thread the work is done beside it: the engine does not look for signals while it computes, and the main thread,
+        which alone is told of Ctrl-C, has to be free to be told.
+        """
         cursor = self.cursor()
         with self._lock:
             self._running.add(cursor)
         try:
-            return work(cursor)
+            if threading.current_thread() is not threading.main_thread():
+                return work(cursor)
+            return _beside(lambda: work(cursor), cursor.interrupt)
         except duckdb.Error as error:
             raise explain_error(error) from error
         finally:

@@ -10,6 +10,7 @@ which people with colour-blindness tell apart; lines also differ in dash and mar
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import pyarrow as pa
 from atlas import files
 from atlas.errors import UsageError
 from atlas.export import drawing
-from atlas.export.provenance import Provenance, sidecar_path, write_sidecar
+from atlas.export.provenance import STDOUT, Provenance, checked_target, format_of, sidecar_path, write_sidecar
 
 WIDTHS = {"column": 3.35, "page": 6.9}
 """Inches: a column and the text of a two-column page."""
@@ -186,17 +187,21 @@ def write_figure(
     title: str | None = None,
     provenance: Provenance | None = None,
 ) -> list[Path]:
-    """Draw a result into a file with its sidecar; returns the files written.
+    """Draw a result into a file with its sidecar, or to stdout (`-`, with a format) without; returns the files written.
 
     `title`: above the figure; None leaves it to the caption, as papers want. `width`: `column` or `page`.
     Raises UsageError for an unknown kind, format or width, for a missing column, and for a result without rows.
     """
-    path = Path(target)
-    ending = format or path.suffix.lstrip(".").lower()
+    ending = format or format_of(target, FORMATS, {})
     figure_kind = _check(kind, result, ending, width)
+    path = checked_target(target)
     columns = {name: result[name].to_pylist() for name in result.column_names}
     provenance = (provenance or Provenance()).of(result)
     data = render(figure_kind, columns, ending, WIDTHS[width], title, sidecar_path(path).name)
+    if str(target) == STDOUT:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return []
     files.write_whole(path, data)
     facts = {
         "title": title or figure_kind.title,

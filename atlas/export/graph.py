@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pyarrow as pa
 from atlas import __version__, files
 from atlas.errors import InputError, UsageError
 from atlas.export.cells import CONTROL
-from atlas.export.provenance import Provenance, sidecar_path, write_sidecar
+from atlas.export.provenance import STDOUT, Provenance, checked_target, format_of, sidecar_path, write_sidecar
 
 FORMATS = ("graphml", "gexf", "json")
 NODE_COLUMNS = (
@@ -56,16 +57,16 @@ def write_graph(
     n_layers: int | None = None,
     provenance: Provenance | None = None,
 ) -> list[Path]:
-    """Write one graph with its sidecar; returns the files written.
+    """Write one graph with its sidecar, or to stdout (`-`, with a format) without; returns the files written.
 
     `nodes`, `edges`: rows of tables node and edge of this graph. `graph`: its row. For json: `prompt` and its `tokens`, `scan` (the
     model's name on Neuronpedia, or the transcoder set), `n_layers` of the model (else one more than the highest layer).
     Raises UsageError for an unknown format, an edge without its node, or json of a graph over prompts.
     """
-    path = Path(target)
-    ending = format or path.suffix.lstrip(".").lower()
+    ending = format or format_of(target, FORMATS, {})
     if ending not in FORMATS:
         raise UsageError(f"no graph format {ending!r}", hint=f"Formats: {', '.join(FORMATS)}.")
+    path = checked_target(target)
     node_rows, edge_rows = nodes.to_pylist(), edges.to_pylist()
     known = {row["node"] for row in node_rows}
     for row in edge_rows:
@@ -77,6 +78,10 @@ def write_graph(
         data = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False).encode()
     else:
         data = _xml(node_rows, edge_rows, graph, ending, comment)
+    if str(target) == STDOUT:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return []
     files.write_whole(path, data)
     facts = {"graph": graph.get("name"), "format": ending, "n_nodes": len(node_rows), "n_edges": len(edge_rows)}
     return [path, write_sidecar(path, (provenance or Provenance()).of(nodes), **facts)]

@@ -106,6 +106,8 @@ def write_paper(
     A question without an answer is left out with its reason. Raises UsageError if no question has one, AtlasError when the disk refuses.
     """
     root = Path(folder)
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file.", hint="Give a folder; it is made if it is not there.")
     contents = Contents()
     title = title or f"Results of run {run.get('name', run['run_id'])}"
     base = provenance or Provenance()

@@ -6,7 +6,7 @@ In: the question, its SQL and parameters, the runs and the atlas it was asked of
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ import pyarrow as pa
 
 from atlas import __version__, files
 from atlas.catalogue import utc_now
+from atlas.errors import UsageError
 from atlas.ids import sha256_file
 
 SUFFIX = ".provenance.json"
+STDOUT = "-"
+"""As a target: standard output."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,26 @@ class Provenance:
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def checked_target(target: Path | str) -> Path:
+    """Return the file to write; raise UsageError where there is no folder for it or a folder has its name."""
+    path = Path(target)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", hint=f"Give a file, such as {path / 'table.csv'}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent}.", hint="Make it, or give a file elsewhere.")
+    return path
+
+
+def format_of(target: Path | str, formats: Iterable[str], aliases: Mapping[str, str]) -> str:
+    """Return the format that a file's ending names; raise UsageError where it names none."""
+    ending = Path(target).suffix.lstrip(".").lower()
+    found = aliases.get(ending, ending)
+    if found not in formats:
+        said = f"The ending of {target} names no format." if ending else f"{target} has no ending that names a format."
+        raise UsageError(said, hint=f"Give --format or an ending; formats: {', '.join(formats)}.")
+    return found
 
 
 def sidecar_path(path: Path) -> Path:

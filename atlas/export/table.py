@@ -25,9 +25,10 @@ from atlas import files
 from atlas.errors import UsageError
 from atlas.export.cells import CONTROL, escape_html, escape_markdown, heading, numeric, python_columns, readable_columns, text, transpose
 from atlas.export.latex import latex_table
-from atlas.export.provenance import Provenance, sidecar_path, write_sidecar
+from atlas.export.provenance import STDOUT, Provenance, checked_target, format_of, sidecar_path, write_sidecar
 
-STDOUT = "-"
+ENDINGS = {"tex": "latex", "md": "markdown", "htm": "html", "feather": "arrow", "ndjson": "jsonl"}
+"""Ending -> format, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,16 @@ def write_table(
 ) -> list[Path]:
     """Write a result to a file with its sidecar, or to stdout (`-`) without; returns the files written.
 
-    `format`: one of `FORMATS`, else by the file's ending. `max_rows`: leave the rest out and say so (formats for readers).
+    `format`: one of `FORMATS`, else by the file's ending, csv on stdout. `max_rows`: leave the rest out and say so (formats for readers).
     Raises UsageError for an unknown format or a missing optional package.
     """
-    name = format or _format_of(target)
+    name = format or ("csv" if str(target) == STDOUT else format_of(target, FORMATS, ENDINGS))
     if name not in FORMATS:
         raise UsageError(f"no table format {name!r}", hint=f"Formats: {', '.join(FORMATS)}.")
     provenance = (provenance or Provenance()).of(result)
     shown = result if max_rows is None or name not in READERS else result.slice(0, max_rows)
     note = "" if shown.num_rows == result.num_rows else f"First {shown.num_rows} of {result.num_rows} rows."
-    path = None if str(target) == STDOUT else Path(target)
+    path = None if str(target) == STDOUT else checked_target(target)
     comment = _inline(provenance) if path is None else f"Provenance: {sidecar_path(path).name}"
     data = FORMATS[name](shown, Words(title, caption or title, label, comment, note))
     if path is None:
@@ -75,11 +76,6 @@ def write_table(
     files.write_whole(path, data)
     facts = {"title": title, "format": name, "n_rows": shown.num_rows, "columns": shown.column_names}
     return [path, write_sidecar(path, provenance, **facts)]
-
-
-def _format_of(target: Path | str) -> str:
-    ending = Path(target).suffix.lstrip(".").lower()
-    return {"tex": "latex", "md": "markdown", "htm": "html", "feather": "arrow", "ndjson": "jsonl"}.get(ending, ending)
 
 
 def _inline(provenance: Provenance) -> str:

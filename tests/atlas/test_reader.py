@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import atlas as package
 from atlas.errors import AtlasError, DamagedError, QueryError, StoreError, VersionError
 from atlas.folder import Atlas
 from atlas.publish import publish
-from atlas.reader import Reader, Result
+from atlas.reader import Reader, Result, execute
 from tests.atlas.samples import make_atlas, write_run
 
 ATTACKS = [
@@ -200,6 +201,32 @@ def test_a_running_query_can_be_cancelled(reader: Reader) -> None:
         reader.cancel()
         time.sleep(0.01)
     assert [str(error) for error in errors] == ["the query was cancelled"]
+    assert reader.sql("select 1").rows() == [(1,)], "the reader goes on"
+
+
+def test_ctrl_c_stops_a_running_query(reader: Reader) -> None:
+    """The engine does not look for signals: the query ran on to its end, and the key was heard after it."""
+    said: list[str] = []
+
+    def work(cursor: duckdb.DuckDBPyConnection) -> Result:
+        begun.set()
+        try:
+            return execute(cursor, "select count(*) from range(300000) a, range(100000) b where (a.range * b.range) % 7 = 3")
+        except QueryError as error:
+            said.append(str(error))
+            raise
+
+    begun = threading.Event()
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts the tests may have it ignored
+    presser = threading.Thread(target=lambda: (begun.wait(), os.kill(os.getpid(), signal.SIGINT)))
+    presser.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            reader.run(work)
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    presser.join()
+    assert said == ["the query was cancelled"]
     assert reader.sql("select 1").rows() == [(1,)], "the reader goes on"
 
 

@@ -252,14 +252,23 @@ def test_edges_of_several_kinds_have_a_dash_and_widths_of_their_own() -> None:
     assert (legend["virtual weight"], legend["star total"]) == ("-", "--")
 
 
+def test_a_figure_goes_to_a_pipe(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert write_figure("dose_response", pa.table(SAMPLES["dose_response"]), "-", "png") == []
+    assert capfdbinary.readouterr().out.startswith(b"\x89PNG")
+
+
 def test_what_a_figure_cannot_draw_is_refused_with_what_it_needs(tmp_path: Path) -> None:
     table = pa.table(SAMPLES["dose_response"])
     with pytest.raises(UsageError, match="figure dose_response needs column 'strength'"):
         write_figure("dose_response", table.drop_columns(["strength"]), tmp_path / "a.png")
     with pytest.raises(UsageError, match="no figure 'pie'"):
         write_figure("pie", table, tmp_path / "a.png")
-    with pytest.raises(UsageError, match="no figure format 'gif'"):
+    with pytest.raises(UsageError, match=r"The ending of .*a\.gif names no format"):
         write_figure("dose_response", table, tmp_path / "a.gif")
+    with pytest.raises(UsageError, match="no figure format 'gif'"):
+        write_figure("dose_response", table, tmp_path / "a.png", "gif")
+    with pytest.raises(UsageError, match="There is no folder"):
+        write_figure("dose_response", table, tmp_path / "nowhere" / "a.png")
     with pytest.raises(UsageError, match="no width 'poster'"):
         write_figure("dose_response", table, tmp_path / "a.png", width="poster")
     with pytest.raises(UsageError, match="has no rows"):

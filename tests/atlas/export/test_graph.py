@@ -126,8 +126,10 @@ def test_influence_is_cumulated_from_the_strongest() -> None:
 
 
 def test_what_cannot_be_written_is_refused(nodes: pa.Table, edges: pa.Table, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no graph format 'dot'"):
+    with pytest.raises(UsageError, match=r"The ending of .*a\.dot names no format"):
         write_graph(nodes, edges, tmp_path / "a.dot", graph=GRAPH)
+    with pytest.raises(UsageError, match="no graph format 'dot'"):
+        write_graph(nodes, edges, tmp_path / "a.json", "dot", graph=GRAPH)
     with pytest.raises(UsageError, match="is over prompts"):
         write_graph(nodes, edges, tmp_path / "a.json", graph=GRAPH | {"kind": "prompt_set"})
     with pytest.raises(UsageError, match="has an end that is no node"):

@@ -175,6 +175,13 @@ def test_a_run_without_answers_is_refused_and_nothing_is_written(tmp_path: Path)
     assert not (tmp_path / "p").exists()
 
 
+def test_a_file_in_the_folders_place_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "paper").write_text("mine")
+    with pytest.raises(UsageError, match="paper is a file"):
+        paper(tmp_path / "paper")
+    assert (tmp_path / "paper").read_text() == "mine"
+
+
 def test_the_data_dictionary_is_the_schema() -> None:
     rows = data_dictionary(schema_text()).to_pylist()
     assert [row["table"] for row in rows if row["column"] == ""] == list(TABLES)

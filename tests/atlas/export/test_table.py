@@ -191,7 +191,7 @@ def test_a_workbook_holds_no_time(result: pa.Table, tmp_path: Path) -> None:
 
 
 def test_stdout_gets_data_and_no_sidecar(result: pa.Table, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert write_table(result, "-", "csv") == []
+    assert write_table(result, "-") == []
     rows = list(csv.DictReader(io.StringIO(capfdbinary.readouterr().out.decode(), newline="")))
     assert len(rows) == 6
 
@@ -210,5 +210,14 @@ def test_an_empty_result_is_a_table_without_rows(result: pa.Table, tmp_path: Pat
 
 
 def test_an_unknown_format_is_refused(result: pa.Table, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no table format 'docx'"):
+    with pytest.raises(UsageError, match=r"The ending of .*out\.docx names no format"):
         write_table(result, tmp_path / "out.docx")
+    with pytest.raises(UsageError, match="no table format 'docx'"):
+        write_table(result, tmp_path / "out.csv", "docx")
+    with pytest.raises(UsageError, match="out has no ending that names a format"):
+        write_table(result, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"There is no folder .*nowhere"):
+        write_table(result, tmp_path / "nowhere" / "out.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UsageError, match=r"folder\.csv is a folder"):
+        write_table(result, tmp_path / "folder.csv")
