@@ -369,3 +369,17 @@ def test_a_damaged_shard_of_a_view_is_named_when_it_is_asked(atlas: Atlas) -> No
         assert reader.sql("select count(*) from prompt").rows() == [(12,)]
         with pytest.raises(QueryError, match="a shard of activation cannot be read"):
             reader.sql("select layer, count(*) from activation group by layer")
+
+
+def test_the_new_file_takes_the_place_of_the_old_one_by_its_rename(published: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No copy, which somebody could open half."""
+    built: list[int] = []
+
+    class Noting(files.Disk):
+        def chmod(self, path: Path, mode: int) -> None:
+            built.append(path.stat().st_ino)
+            super().chmod(path, mode)
+
+    monkeypatch.setattr(files, "disk", Noting())
+    publish(published.path)
+    assert built == [published.database.stat().st_ino]
