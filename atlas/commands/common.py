@@ -63,14 +63,17 @@ def parse_assignments(pairs: list[str], what: str = "--param") -> dict[str, str]
     """Parse `name=value` arguments.
 
     Raises:
-        UsageError: an argument without `=`.
+        UsageError: an argument without `=`, or a name given twice.
     """
     parsed = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise UsageError(f"{what} {pair!r} has no value.", hint=f"Write {what} name=value.")
-        parsed[name.strip().replace("-", "_")] = value
+        plain = name.strip().replace("-", "_")
+        if plain in parsed:
+            raise UsageError(f"{what} {plain} is given twice: {parsed[plain]!r} and {value!r}.", hint="Give one of them.")
+        parsed[plain] = value
     return parsed
 
 

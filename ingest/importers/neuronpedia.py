@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -84,6 +85,8 @@ class Survey:
     activation_keys: list[tuple[int, int]] = field(default_factory=list)
     strengths: list[float] = field(default_factory=list)
     """(layer, feature) and maximum of every activation record, in file order."""
+    n_activations: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Records of each feature: a rank has 15 bits."""
     seen_features: set[tuple[int, int]] = field(default_factory=set)
 
 
@@ -192,6 +195,9 @@ def _check_feature(survey: Survey, record: Record, layer: int, feature: int) -> 
 
 
 def _check_activation(survey: Survey, record: Record, layer: int, feature: int) -> None:
+    survey.n_activations[layer, feature] += 1
+    if survey.n_activations[layer, feature] > HIGHEST_SMALL:
+        raise record.fail("index", f"at most {HIGHEST_SMALL} activation records of feature L{layer}_F{feature}")
     survey.activation_keys.append((layer, feature))
     survey.strengths.append(max(_values(record)))
 

@@ -45,3 +45,8 @@ def test_the_dictionary_is_the_schema(run: Atlas) -> None:
     assert [row["table"] for row in run("schema", "-f", "csv").rows] == list(TABLES)
     assert run("schema", "edge", "-f", "csv").rows[0]["column"] == "run_id"
     assert "no table" in run("schema", "nothing", code=2).err
+
+
+def test_a_parameter_given_twice_is_refused(run: Atlas, demo_atlas: Path) -> None:
+    said = run("query", "languages/bilingual_features", "-p", "rate=1", "-p", "rate=0.1", "-a", demo_atlas, code=2)
+    assert "--param rate is given twice: '1' and '0.1'" in said.err

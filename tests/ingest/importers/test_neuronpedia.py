@@ -205,6 +205,13 @@ def test_bad_lines_are_answered_before_anything_is_written(export: Path, case: s
         read("neuronpedia", export)
 
 
+def test_more_records_of_a_feature_than_ranks_are_refused(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuronpedia, "HIGHEST_SMALL", 40)
+    rewrite(export / "activations" / "batch-1.jsonl.gz", lambda records: records.extend([activation(["c"], [3.0])] * 40))
+    with pytest.raises(InputError, match=r"batch-1\.jsonl\.gz:39: field 'index': expected at most 40 activation records of feature L20_F7"):
+        read("neuronpedia", export)
+
+
 def test_a_cut_gzip_file_names_the_line_it_ends_in(export: Path) -> None:
     path = export / "activations" / "batch-0.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-20])
