@@ -23,7 +23,7 @@ import pyarrow as pa
 from atlas.errors import InputError
 from atlas.ids import canonical_json
 from atlas.schema import arrow_schema
-from ingest.importers.common import to_table
+from ingest.importers.common import HIGHEST_INT, HIGHEST_SMALL, to_table
 from ingest.importers.graph_rows import ForeignGraph, node_label
 
 FIELDS = ("input_string", "adjacency_matrix", "cfg", "active_features", "logit_probabilities", "input_tokens", "selected_features")
@@ -89,19 +89,57 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
+def _bad(name: str, field: str, expected: str, got: Any) -> InputError:
+    return InputError(
+        f"{name}: field {field!r}: expected {expected}, got {str(got)[:80]}",
+        hint="Nothing was imported; save the graph again with Graph.to_pt.",
+    )
+
+
+def _array(content: dict[str, Any], name: str, field: str, n_dims: int, kind: str, high: int = HIGHEST_INT) -> npt.NDArray[Any]:
+    """Return a tensor field as an array of finite numbers: `kind` i, whole numbers from 0 to `high`, or f."""
+    import torch
+
+    value = content[field]
+    words = f"a tensor of {n_dims} dimension{'s' if n_dims > 1 else ''} of {'whole numbers' if kind == 'i' else 'numbers'}"
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.dim() != n_dims or value.is_complex():
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise _bad(name, field, words, shape)
+    if kind == "f":
+        array: npt.NDArray[Any] = value.detach().float().numpy()
+        if not np.isfinite(array).all():
+            raise _bad(name, field, "finite values", "NaN or infinity")
+        return array
+    if value.is_floating_point() or value.dtype is torch.bool:
+        raise _bad(name, field, words, value.dtype)
+    array = value.long().numpy()
+    if array.size and not 0 <= array.min() <= array.max() <= high:
+        raise _bad(name, field, f"whole numbers from 0 to {high}", f"{array.min()} to {array.max()}")
+    return array
+
+
+def _n_layers(content: dict[str, Any], name: str) -> int:
+    cfg = content["cfg"]
+    found = cfg.get("n_layers") if isinstance(cfg, dict) else getattr(cfg, "n_layers", None)
+    if type(found) is not int or not 0 < found <= HIGHEST_SMALL:
+        raise _bad(name, "cfg", f"n_layers from 1 to {HIGHEST_SMALL}", found)
+    return found
+
+
 def read_graph_pt(path: Path, ordinal: int) -> ForeignGraph:
     """Read one file as graph `ordinal`."""
     content = _load(path)
-    cfg = content["cfg"]
-    n_layers = int(cfg["n_layers"] if isinstance(cfg, dict) else getattr(cfg, "n_layers", 0))
-    tokens = np.asarray(content["input_tokens"].tolist()).reshape(-1).tolist()
-    matrix = content["adjacency_matrix"].detach().float().numpy()
-    targets = _logit_targets(content)
+    n_layers = _n_layers(content, path.name)
+    if hasattr(content["input_tokens"], "reshape"):
+        content["input_tokens"] = content["input_tokens"].reshape(-1)  # (T) or (1, T)
+    tokens: list[int] = _array(content, path.name, "input_tokens", 1, "i").tolist()
+    if not 0 < len(tokens) <= HIGHEST_SMALL:
+        raise _bad(path.name, "input_tokens", f"from 1 to {HIGHEST_SMALL} tokens", len(tokens))
+    matrix = _array(content, path.name, "adjacency_matrix", 2, "f")
+    targets = _logit_targets(content, path.name)
     rows = _node_rows(content, path.name, ordinal, n_layers, tokens, targets)
     if matrix.shape != (len(rows), len(rows)):
-        raise InputError(f"{path.name}: field 'adjacency_matrix': expected ({len(rows)}, {len(rows)}), got {matrix.shape}")
-    if not np.isfinite(matrix).all():
-        raise InputError(f"{path.name}: field 'adjacency_matrix': expected finite values, got NaN or infinity")
+        raise _bad(path.name, "adjacency_matrix", f"({len(rows)}, {len(rows)})", matrix.shape)
     graph = {
         "graph": ordinal,
         "kind": "attribution",
@@ -114,57 +152,85 @@ def read_graph_pt(path: Path, ordinal: int) -> ForeignGraph:
     }
     return ForeignGraph(
         name=path.stem,
-        prompt=str(content["input_string"]),
+        prompt=_text(content["input_string"], path.name),
         tokens=[f"[{token}]" for token in tokens],
         token_ids=tokens,
-        scan=str(getattr(cfg, "model_name", "")) or None,
+        scan=_model_name(content["cfg"]),
         transcoder_set=content["scan"] if isinstance(content.get("scan"), str) else None,
         tables={"graph": to_table("graph", [graph]), "node": to_table("node", rows), "edge": _edges(matrix, rows, ordinal)},
         notes=(f"{path.name}: holds token ids but no token texts; tokens are shown by id",),
     )
 
 
+def _model_name(cfg: Any) -> str | None:
+    found = cfg.get("model_name") if isinstance(cfg, dict) else getattr(cfg, "model_name", None)
+    return found if isinstance(found, str) and found else None
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise _bad(name, "input_string", "a text", value)
+    return value
+
+
 def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else [str(item) for item in value]
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
+    return value if value is None else str(value)
 
 
-def _logit_targets(content: dict[str, Any]) -> list[tuple[str, int]]:
+def _logit_targets(content: dict[str, Any], name: str) -> list[tuple[str, int]]:
     """Return (text, vocabulary id) of each logit; older files hold a tensor of ids."""
-    targets = content.get("logit_targets", content.get("logit_tokens"))
-    if targets is not None and hasattr(targets, "tolist"):
-        return [("", int(token)) for token in targets.tolist()]
+    field = "logit_targets" if "logit_targets" in content else "logit_tokens"
+    targets = content.get(field)
+    if hasattr(targets, "tolist"):
+        return [("", token) for token in _array(content, name, field, 1, "i").tolist()]
     pairs = []
-    for target in targets or []:
-        text, token = (*target.arguments, "", "")[:2] if isinstance(target, Foreign) else target[:2]
-        pairs.append((str(text), int(token)))
+    for target in targets if isinstance(targets, list | tuple) else ():
+        parts = target.arguments if isinstance(target, Foreign) else target
+        if not isinstance(parts, list | tuple) or len(parts) < 2 or type(parts[1]) is not int or not 0 <= parts[1] <= HIGHEST_INT:
+            raise _bad(name, field, "pairs of text and vocabulary id", parts)
+        pairs.append((str(parts[0]), parts[1]))
     return pairs
 
 
 def _node_rows(
     content: dict[str, Any], name: str, ordinal: int, n_layers: int, tokens: list[int], targets: list[tuple[str, int]]
 ) -> list[dict[str, Any]]:
-    active = content["active_features"].tolist()
-    selected = content["selected_features"].tolist()
-    if selected and max(selected) >= len(active):
-        raise InputError(f"{name}: field 'selected_features': expected indices below {len(active)}, got {max(selected)}")
-    values = content.get("activation_values")
-    strengths = [None] * len(active) if values is None else values.float().tolist()
-    only_selected = len(strengths) == len(selected)  # some versions keep the selected ones only
-    activation = dict(zip(selected if only_selected else range(len(active)), strengths, strict=True))
+    active = _array(content, name, "active_features", 2, "i")
+    if active.shape[1] != 3 or (len(active) and (active[:, 0].max() >= n_layers or active[:, 1].max() >= len(tokens))):
+        expected = f"(layer below {n_layers}, position below {len(tokens)}, feature) each"
+        raise _bad(name, "active_features", expected, active.max(axis=0).tolist() if len(active) else active.shape)
+    selected: list[int] = _array(content, name, "selected_features", 1, "i").tolist()
+    if selected and (max(selected) >= len(active) or len(set(selected)) < len(selected)):
+        expected = f"indices below {len(active)}, each once"
+        raise _bad(name, "selected_features", expected, f"{max(selected)} among {len(set(selected))} different ones")
     rows: list[dict[str, Any]] = []
+    activation = _strengths(content, name, selected, len(active))
     for index in selected:
-        layer, position, feature = active[index]
+        layer, position, feature = active[index].tolist()
         rows.append(_node("feature", layer, feature, position) | {"mean_activation": activation[index]})
     rows += [_node("error", layer, None, position) for layer in range(n_layers) for position in range(len(tokens))]
     rows += [_node("token", None, None, position, f"[{token}]") | {"token_id": token} for position, token in enumerate(tokens)]
-    probabilities = content["logit_probabilities"].float().tolist()
+    probabilities: list[float] = _array(content, name, "logit_probabilities", 1, "f").tolist()
     if len(probabilities) != len(targets):
-        raise InputError(f"{name}: field 'logit_targets': expected {len(probabilities)} like the probabilities, got {len(targets)}")
-    vocab_size = int(content.get("vocab_size") or 2**31)
+        raise _bad(name, "logit_targets", f"{len(probabilities)} like the probabilities", len(targets))
+    stated = content.get("vocab_size")
+    vocab_size = stated if type(stated) is int and stated > 0 else HIGHEST_INT + 1
     for (text, token), probability in zip(targets, probabilities, strict=True):
         node = _node("logit", None, None, len(tokens) - 1, text or f"[{token}]")
         rows.append(node | {"token_id": token if token < vocab_size else None, "probability": probability})
     return [{"graph": ordinal, "node": number, "kept": True, **row} for number, row in enumerate(rows)]
+
+
+def _strengths(content: dict[str, Any], name: str, selected: list[int], n_active: int) -> dict[int, float | None]:
+    """Return {active feature: activation}; some versions keep the selected features' only, some none."""
+    if content.get("activation_values") is None:
+        return dict.fromkeys(selected)
+    values: list[float] = _array(content, name, "activation_values", 1, "f").tolist()
+    if len(values) not in (n_active, len(selected)):
+        raise _bad(name, "activation_values", f"{n_active} values, or {len(selected)} of the selected features", len(values))
+    return dict(zip(range(n_active) if len(values) == n_active else selected, values, strict=True))
 
 
 def _node(kind: str, layer: int | None, feature: int | None, position: int, text: str = "") -> dict[str, Any]:

@@ -262,3 +262,29 @@ def test_a_saved_graph_of_another_shape_is_refused(tmp_path: Path, monkeypatch: 
     (tmp_path / "saved.pt").write_bytes(b"not a pickle")
     with pytest.raises(InputError, match=r"saved\.pt: expected a graph saved by circuit-tracer"):
         read("graph", tmp_path / "saved.pt")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("adjacency_matrix", None, "a tensor of 2 dimensions of numbers, got NoneType"),
+        ("adjacency_matrix", torch.full((12, 12), float("nan")), "finite values"),
+        ("cfg", {}, "n_layers from 1 to 32767, got None"),
+        ("active_features", torch.tensor([[0, 1], [0, 1]]), r"\(layer below 2, position below 3, feature\) each"),
+        ("active_features", torch.tensor([[0, 9, 7]] * 3), "position below 3"),
+        ("active_features", torch.tensor([[0, 1, 2**40]] * 3), "whole numbers from 0 to 2147483647"),
+        ("selected_features", torch.tensor([0.0, 1.0]), "a tensor of 1 dimension of whole numbers, got torch.float32"),
+        ("selected_features", torch.tensor([0, 0]), "indices below 3, each once"),
+        ("activation_values", torch.tensor([1.0]), "3 values, or 2 of the selected features"),
+        ("logit_targets", [1], "pairs of text and vocabulary id"),
+        ("logit_targets", torch.tensor([[1, 2]]), "a tensor of 1 dimension of whole numbers"),
+        ("logit_probabilities", [0.5], "a tensor of 1 dimension of numbers, got list"),
+        ("input_tokens", "abc", "a tensor of 1 dimension of whole numbers, got str"),
+        ("input_string", 7, "a text, got 7"),
+    ],
+)
+def test_a_saved_graph_with_a_wrong_field_is_answered_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: Any, expected: str
+) -> None:
+    with pytest.raises(InputError, match=rf"saved\.pt: field '{field}': expected .*{expected}"):
+        read("graph", saved(tmp_path, monkeypatch, **{field: value}))
