@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from atlas import filters
 from tui.data import masks, order
+from tui.data.engine import Meter
 from tui.data.ids import Ids
 from tui.data.order import LAST, code
 from tui.data.pages import FeatureSource, open_features
@@ -219,3 +220,25 @@ def test_labels_are_ordered_by_as_many_letters_as_there_is_room_for(
     cut = labels(source)
     assert sorted(cut) == sorted(whole)
     assert [text[:2] for text in cut] == sorted((text[:2] for text in cut), reverse=down)
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_codes_are_ordered_range_by_range_as_all_at_once(monkeypatch: pytest.MonkeyPatch, down: bool, masked: bool) -> None:
+    monkeypatch.setattr(order, "BLOCK", 64)
+    random = np.random.default_rng(7)
+    for codes in (
+        random.integers(0, LAST, 1000),
+        random.integers(0, 5, 1000),
+        np.where(random.random(1000) < 0.6, LAST, random.integers(0, 2**31, 1000)),
+        np.full(1000, LAST),
+        np.zeros(1000),
+        np.array([], np.int64),
+    ):
+        ordered = codes.astype(np.uint32)
+        mask = random.random(len(codes)) < 0.3 if masked else None
+        if down:
+            ordered[ordered != LAST] = np.uint32(LAST - 1) - ordered[ordered != LAST]
+        places = np.arange(len(codes)) if mask is None else mask.nonzero()[0]
+        blocks = [np.empty(0, np.int64), *order._sorted_rows(ordered, mask, Meter())]
+        assert np.concatenate(blocks).tolist() == places[np.argsort(ordered[places], kind="stable")].tolist()

@@ -3,14 +3,16 @@
 In: a cursor, a view with one order column, a run whose rows stand in natural order, a mask or None. Out: row ids.
 
 1. The column is read some layers at a time and becomes a code of 32 bits that orders as its values do; rows without a value come last.
-2. Code and row id are packed into 64 bits, so that sorting them orders ties by row id; one array of 8 bytes a row is all there is.
+2. Code and row id are packed into 64 bits, so that sorting them orders ties by row id: a range of codes at a time, so that an array of
+   4 bytes a row and an eighth of one of 8 bytes is all there is.
 3. Words are numbered in their order first (`tui_word`, a table of the cursor's own), and their numbers are the codes. Where there are
    millions of different labels, they are ordered by as many first letters as the memory for browsing holds.
 4. The row ids are written to a file (`ids.py`), and the array is given back.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tui.data.compose import used
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
 LAST = 0xFFFFFFFF
 """The code of a row without a value."""
 BLOCK = 1 << 18
+PARTS = 8
+"""Ranges of codes that are sorted one after another."""
 WORDS = 100_000
 """Different words that are numbered at most."""
 LENGTHS = (4, 8, 12, 16, 20, 24, 32)
 """Letters by which labels are ordered where there are more different ones."""
-STRETCH = 400_000
+STRETCH = 245_760
 """Labels that are read at once."""
 SAMPLE = 300_000
 """Labels that are looked at to choose among them."""
@@ -62,25 +66,62 @@ def ordered_ids(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: Ru
     if length is not None:
         ids.note = f"by their first {length} letters"
     read = _reader(cursor, view, info, SAME.get(column, column), meter, down=down, length=length)
-    packed = np.empty(info.total if mask is None else int(np.count_nonzero(mask)), np.uint64)
-    end = 0
+    codes = np.full(info.total, LAST, np.uint32)
     for chunk in chunks(info):
         meter.step()
-        wanted = None if mask is None else mask[chunk.start : chunk.stop].nonzero()[0]
-        if wanted is not None and not len(wanted):
-            continue
-        codes = read(chunk)
-        if wanted is None:
-            rows, kept = np.arange(chunk.start, chunk.stop, dtype=np.uint64), codes
-        else:
-            rows, kept = (wanted + chunk.start).astype(np.uint64), codes[wanted]
-        packed[end : end + len(rows)] = (kept.astype(np.uint64) << np.uint64(32)) | (rows + np.uint64(info.first))
-        end += len(rows)
-    meter.check()
-    packed.sort()
-    for start in range(0, len(packed), BLOCK):
-        ids.append(packed[start : start + BLOCK] & np.uint64(0xFFFFFFFF))
+        if mask is None or mask[chunk.start : chunk.stop].any():
+            codes[chunk.start : chunk.stop] = read(chunk)
+    for block in _sorted_rows(codes, mask, meter):
+        ids.append(block + info.first)
     return ids
+
+
+def _sorted_rows(codes: "Array", mask: "Array | None", meter: Meter) -> "Iterator[Array]":
+    """Yield the places of a mask in the order of their codes, ties by place: one range of codes after another, to take little memory."""
+    import numpy as np
+
+    edges = _edges(codes, mask)
+    starts = range(0, len(codes), BLOCK)
+    inner = np.array(edges[1:-1], np.uint32)
+    counts = np.zeros(len(edges) - 1, np.int64)
+    for start in starts:
+        block = codes[start : start + BLOCK] if mask is None else codes[start : start + BLOCK][mask[start : start + BLOCK]]
+        counts += np.bincount(np.searchsorted(inner, block, side="right"), minlength=len(counts))
+    alike = [high == low + 1 for low, high in itertools.pairwise(edges)]
+    packed = np.empty(max((int(n) for n, one in zip(counts, alike, strict=True) if not one), default=0), np.uint64)
+    for (low, high), one in zip(itertools.pairwise(edges), alike, strict=True):
+        meter.check()
+        end = 0
+        for start in starts:
+            block = codes[start : start + BLOCK]
+            inside = block == low if one else (block >= low) & (block < high)
+            if mask is not None:
+                inside &= mask[start : start + BLOCK]
+            found = inside.nonzero()[0]
+            if one:
+                yield found + start
+                continue
+            part = packed[end : end + len(found)]
+            part[:] = block[found]
+            part <<= np.uint64(32)
+            part |= (found + start).view(np.uint64)
+            end += len(found)
+        packed[:end].sort()
+        for start in range(0, end, BLOCK):
+            yield packed[start : min(end, start + BLOCK)] & np.uint64(LAST)
+
+
+def _edges(codes: "Array", mask: "Array | None") -> list[int]:
+    """Return the ends of ranges of codes with about as many rows each; a code that many rows have is one of its own, not to be sorted."""
+    import numpy as np
+
+    step = max(1, len(codes) // SAMPLE)
+    sample = codes[::step] if mask is None else codes[::step][mask[::step]]
+    if len(codes) <= BLOCK or not len(sample):
+        return [0, LAST, LAST + 1]
+    cuts = np.quantile(sample, np.arange(1, PARTS) / PARTS, method="nearest").tolist()
+    edges = {0, LAST, LAST + 1, *cuts, *(cut + 1 for cut in cuts if cuts.count(cut) > 1)}
+    return sorted(edges)
 
 
 Read = Callable[[Chunk], "Array"]
@@ -133,7 +174,7 @@ def _statement(view: FeatureView, info: RunInfo, column: str) -> tuple[str, dict
 
 NUMBERED = (
     "create or replace temp table tui_word as"
-    " select word, row_number() over (order by word) - 1 as code from ({words}) where word is not null"
+    " select word, (row_number() over (order by word) - 1)::integer as code from ({words}) where word is not null"
 )
 
 
@@ -164,8 +205,8 @@ def label_codes(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: Ru
     """Return the code of each feature's shown label, in the order of the first `length` letters of texts, None: of all.
 
     1. The beginnings of all labels are numbered in their order.
-    2. Labels are read by stretches of rows, mechanical ones before those that somebody wrote, and set at the places of their features:
-       this run's over another run's, a newer one over an older one.
+    2. Labels are read by stretches of rows and set at the places of their features: mechanical ones, of other runs and older ones first,
+       then those that somebody wrote, the newest last.
     3. People's own words of since the last publish come last.
     """
     import numpy as np
@@ -176,25 +217,22 @@ def label_codes(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: Ru
     values = composer.names.values
     words = " union ".join(f"select distinct {word} as word from ({rows})" for rows in (published, own) if rows)
     cursor.execute(NUMBERED.format(words=words), used(words, values))
-    codes, newest = np.full(info.total, LAST, np.uint32), np.zeros(info.total, np.uint32)
-    places = Places(info)
+    codes, places = np.full(info.total, LAST, np.uint32), Places(info)
     ((rows,),) = cursor.execute("select count(*) from label").fetchall()
-    meter.total += 2 * math.ceil(rows / STRETCH)
-    for written in (False, True):
-        newest[:] = 0
+    kinds = cursor.execute(
+        f"select is_own, created_at from ({published}) where not is_written group by all order by all", used(published, values)
+    ).fetchall()
+    meter.total += (len(kinds) + 1) * math.ceil(rows / STRETCH)
+    alone = f"select layer, feature, w.code from ({published} and rowid between $low and $high) join tui_word w on w.word = {word}"
+    steps = [("not is_written and is_own = $own and created_at = $at", {"own": own_, "at": at}) for own_, at in kinds]
+    for condition, bound in [*steps, ("is_written", {})]:
         for low in range(0, rows, STRETCH):
             meter.step()
-            part = f"{published} and rowid between $low and $high and (method <> 'mechanical') = $written"
-            at = "epoch(created_at)::ubigint + is_own::ubigint * 2147483648 as at"
-            text = f"select layer, feature, w.code, {at} from ({part}) join tui_word w on w.word = {word}"
-            found = arrays(cursor, text, {**values, "low": low, "high": low + STRETCH - 1, "written": written})
+            order = "" if bound else " order by is_own, created_at"
+            given = {**values, **bound, "low": low, "high": low + STRETCH - 1}
+            found = arrays(cursor, f"{alone} where {condition}{order}", given)
             where, which = places(found["layer"], found["feature"])
-            when, key = (found[name][which].astype(np.uint32) for name in ("at", "code"))
-            if len(when) and when.min() != when.max():
-                order = np.argsort(when, kind="stable")
-                where, when, key = where[order], when[order], key[order]
-            newer = when >= newest[where]
-            codes[where[newer]], newest[where[newer]] = key[newer], when[newer]
+            codes[where] = found["code"][which]
     if own is not None:
         found = arrays(cursor, f"select layer, feature, w.code from ({own}) join tui_word w on w.word = {word}", values)
         where, which = places(found["layer"], found["feature"])
