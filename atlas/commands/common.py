@@ -65,7 +65,7 @@ def parse_assignments(pairs: list[str], what: str = "--param") -> dict[str, str]
     Raises:
         UsageError: an argument without `=`, or a name given twice.
     """
-    parsed = {}
+    parsed: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
