@@ -176,7 +176,7 @@ class Atlas:
             files.make_folder(folder / "versions")
         atlas = cls(folder)
         if not atlas.manifest_numbers():
-            settle_place(folder, shards or "")
+            settle_place(folder, shards)
             files.write_once(atlas.manifest_path(0), sealed(Manifest(0, created_at=str(utc_now()), reason="created").content()))
         if shards is not None and atlas.place.url != shards:
             where = atlas.place.url or "its own folder"

@@ -392,14 +392,15 @@ def settings_problems(folder: Path) -> list[Path]:
     return lost
 
 
-def settle_place(folder: Path, url: str) -> None:
-    """Write down where the shards of an atlas that is being made go, and claim the URL for it; '' is the folder itself.
+def settle_place(folder: Path, url: str | None) -> None:
+    """Write down where the shards of an atlas that is being made go, and claim the URL for it; None is the folder itself.
 
-    A creation that was stopped goes on with the identity it wrote down. Raises StoreError when the URL cannot be claimed.
+    A creation that was stopped or refused goes on with the URL and the identity it wrote down, unless another URL is given now.
+    Raises StoreError when the URL cannot be claimed.
     """
-    for name in SETTINGS if not url else ():
-        if (folder / name).exists():
-            files.remove(folder / name)
+    if not url:
+        there = open_place(folder)
+        url = there.url
     if not url:
         return
     place = ObjectStore(folder, url, secrets.token_hex(8))

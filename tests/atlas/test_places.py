@@ -196,7 +196,8 @@ def test_a_missing_bucket_and_wrong_credentials_are_named_before_anything_is_com
     finally:
         server.ask("moto-api/reset-auth", b"inf")
     assert "credentials" in str(refused.value.hint)
-    made = Atlas.create(tmp_path / "b.atlas", shards=server.url(f"{bucket}/atlas"))
+    made = Atlas.create(tmp_path / "b.atlas")
+    assert made.place.url == server.url(f"{bucket}/atlas"), "not in the folder, although the URL is not given again"
     write_run(made)
     assert len(objects(server, bucket)) == 4, "the same command goes on when the reason is gone"
 
