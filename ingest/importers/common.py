@@ -265,9 +265,10 @@ def existing(path: Path) -> Path:
 
 
 def hash_files(root: Path, paths: Iterable[Path]) -> dict[str, str]:
-    """Return {path relative to `root`: SHA-256}, sorted: the content that names the run."""
-    base = root if root.is_dir() else root.parent
-    return {path.relative_to(base).as_posix(): sha256_file(path) for path in sorted(paths)}
+    """Return {path relative to `root`: SHA-256}, sorted: the content that names the run. A single file's own name is none of it."""
+    if root.is_file():
+        return {"file": sha256_file(root)}
+    return {path.relative_to(root).as_posix(): sha256_file(path) for path in sorted(paths)}
 
 
 def make_plan(importer: str, version: int, files: Mapping[str, str], **settings: Any) -> dict[str, Any]:

@@ -163,8 +163,10 @@ def _add_evaluations(rows: Rows, document: Record, circuit: int, name: str, beha
         record = document.child(section)
         if record.values.get(field) is None:
             continue
-        n_prompts = record.integer("n_pairs" if section == "sufficiency_s2" else "n")
+        n_prompts = record.integer("n_pairs" if section == "sufficiency_s2" else "n", 1)
         value = record.number(field)
+        if field.endswith("_rate") and not 0 <= value <= 1:
+            raise record.fail(field, "a share from 0 to 1")
         row = {
             "evaluation": len(rows.setdefault("evaluation", [])),
             "subject": name,

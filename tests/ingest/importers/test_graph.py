@@ -90,6 +90,12 @@ def test_a_number_that_is_not_the_cantor_pair_is_reported(tmp_path: Path) -> Non
     assert any("1 feature numbers are not the Cantor pair" in note for note in read("graph", write(tmp_path, document)).notes)
 
 
+def test_a_file_under_another_name_is_the_same_run(tmp_path: Path) -> None:
+    path = write(tmp_path, graph())
+    first = read("graph", path)
+    assert read("graph", path.rename(tmp_path / "a copy (1).json")).plan == first.plan
+
+
 def test_supernodes_of_the_front_end_are_a_partition(tmp_path: Path) -> None:
     supernodes = rows(read("graph", write(tmp_path, graph())), "supernode")
     assert [(row["node"], row["supernode"], row["name"]) for row in supernodes] == [(3, 0, "names"), (4, 0, "names")]

@@ -191,6 +191,25 @@ def test_bad_input_is_answered_with_file_line_field_and_expectation(folder: Path
         read("thesis", folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_pairs": -1}, r"sufficiency_s2: field 'n_pairs': expected a whole number from 1"),
+        ({"transfer_rate": 1.5}, r"sufficiency_s2: field 'transfer_rate': expected a share from 0 to 1"),
+    ],
+)
+def test_measures_of_a_circuit_that_cannot_be_are_refused(folder: Path, change: dict[str, float], message: str) -> None:
+    edges = [{"source": "L12_F7", "target": "output_correct", "edge_type": "star", "mean_delta_abs": 1.0}]
+    circuit = {"feature_nodes": ["L12_F7"], "edges": edges, "n_edges": 1}
+    measured = {"transfer_rate": 0.75, "mean_shift": 0.1, "n_pairs": 8}
+    document = {"metadata": {}, "paths": [], "circuit": circuit, "sufficiency_s2": measured}
+    (folder / "circuits_train.json").write_text(json.dumps(document))
+    assert read("thesis", folder).tables["evaluation"].num_rows == 2
+    (folder / "circuits_train.json").write_text(json.dumps(document | {"sufficiency_s2": measured | change}))
+    with pytest.raises(InputError, match=message):
+        read("thesis", folder)
+
+
 def test_a_feature_whose_slope_is_zero_has_no_activation(folder: Path) -> None:
     edit(folder, "attribution_graph_train.json", lambda text: text.replace('"beta": -1.5', '"beta": 0.0', 1))
     nodes = read("thesis", folder).tables["node"].to_pylist()
