@@ -201,13 +201,14 @@ def _languages(
         these = f"l.run_id = {names.bind(view.run_id, 'run')} and {_these(names, keys, 'l')}"
     else:  # a condition on another column would make that column be read for all rows
         rows = f"select unnest(range(start, start + {STEP})) from (select unnest({names.bind(starts, 'starts')}::bigint[]) as start)"
-        ends = f"{names.bind(info.places.first, 'first')} and {names.bind(info.places.last, 'last')}"
         features = names.bind(sorted({feature for _, feature in keys}), "features")
-        these = f"l.rowid in ({rows}) and l.rowid between {ends} and l.feature = any({features}::integer[])"
+        these = f"l.rowid in ({rows}) and l.feature = any({features}::integer[])"
     selected = ", ".join(PER_LANGUAGE[measure].format(a="l") for measure in measures)
-    text = f"select l.layer, l.feature, l.language, {selected} from feature_language l where {these}"
+    text = f"select l.rowid, l.layer, l.feature, l.language, {selected} from feature_language l where {these}"
     found: dict[str, dict[int, Any]] = {column: {} for column in columns}
-    for layer, feature, language, *values in fetch(cursor, Statement("rates", text, names.values)):
+    for row, layer, feature, language, *values in fetch(cursor, Statement("rates", text, names.values)):
+        if starts is not None and not info.places.first <= row <= info.places.last:
+            continue  # of a run that stands beside this one
         for measure, value in zip(measures, values, strict=True):
             if (lookup := found.get(f"{measure}.{language}")) is not None:
                 lookup[feature_key(layer, feature)] = value
