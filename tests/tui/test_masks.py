@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas import filters
@@ -169,6 +169,7 @@ def test_many_ids_stand_in_a_file_and_few_in_memory(monkeypatch: pytest.MonkeyPa
         assert ids.find(5000) is None
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=6), st.text(max_size=4), st.text(max_size=4))
 def test_the_sieve_before_lower_case_lets_everything_through_that_lower_case_finds(text: str, before: str, after: str) -> None:
     con = duckdb.connect()

@@ -30,6 +30,8 @@ CHUNK = 300_000
 """Features that are looked at together."""
 LABELS = 1_000_000
 """Labels that are looked at together."""
+AT_ONCE = 4
+"""Chunks that are asked for at once."""
 FEW = 1000
 """Terms, or items of contexts, of which the features are so few that they are asked for at once."""
 MANY = 12
@@ -61,8 +63,11 @@ def chunks(info: RunInfo) -> list[Chunk]:
     return found
 
 
-def _together(group: list[Chunk]) -> Chunk:
-    return Chunk(group[0].low, group[-1].high, group[0].start, group[-1].stop)
+def together(chunks: list[Chunk], at_once: int) -> Iterator[Chunk]:
+    """Yield chunks joined to larger ones: a statement about one layer keeps one thread busy, one about several all of them."""
+    for place in range(0, len(chunks), at_once):
+        group = chunks[place : place + at_once]
+        yield Chunk(group[0].low, group[-1].high, group[0].start, group[-1].stop)
 
 
 class Places:
@@ -167,12 +172,12 @@ class Masks:
 
         return np.zeros(self.info.total, bool)
 
-    def _wanted(self, within: "Array | None") -> Iterator[Chunk]:
-        """Yield the chunks in which something can still pass."""
-        for chunk in self.chunks:
+    def _wanted(self, within: "Array | None", at_once: int) -> Iterator[Chunk]:
+        """Yield the chunks in which something can still pass, some at once."""
+        for chunk in together(self.chunks, at_once):
             if within is None or within[chunk.start : chunk.stop].any():
                 yield chunk
-            self.meter.step()
+            self.meter.step(at_once)
 
     def _base(self, tree: filters.Filter, within: "Array | None") -> "Array":
         composer = self._composer()
@@ -180,7 +185,7 @@ class Masks:
         first = composer.names.bind(self.info.first, "first")
         text = f"select f.rowid - {first} as place from feature f where f.run_id = {composer.run} and f.layer between $low and $high"
         mask = self._empty()
-        for chunk in self._wanted(within):
+        for chunk in self._wanted(within, AT_ONCE):
             found = self._fetch(f"{text} and {condition}", composer.names, chunk)
             mask[found["place"]] = True
         return mask
@@ -193,19 +198,12 @@ class Masks:
         (source,) = composer.sources.values()
         return self._scan(lambda: source_text(source, condition), composer.names, within)
 
-    def _scan(self, text: Callable[[], str], names: Names, within: "Array | None", *, at_once: int = 1) -> "Array":
+    def _scan(self, text: Callable[[], str], names: Names, within: "Array | None", *, at_once: int = AT_ONCE) -> "Array":
         """Return the mask of a statement that gives layers and features; `at_once` chunks are asked for together."""
         mask = self._empty()
         sql = text()
-        wanted = list(self._wanted(within)) if at_once > 1 else self._wanted(within)
-        group: list[Chunk] = []
-        for chunk in wanted:
-            if group and (len(group) == at_once or group[-1].stop != chunk.start):
-                self._set(mask, self._fetch(sql, names, _together(group)))
-                group = []
-            group.append(chunk)
-        if group:
-            self._set(mask, self._fetch(sql, names, _together(group)))
+        for chunk in self._wanted(within, at_once):
+            self._set(mask, self._fetch(sql, names, chunk))
         return mask
 
     def _fetch(self, text: str, names: Names, chunk: Chunk) -> "dict[str, Array]":

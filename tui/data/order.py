@@ -19,7 +19,7 @@ from tui.data.compose import used
 from tui.data.engine import Meter, arrays
 from tui.data.features import BASE, SAME, FeatureComposer, FeatureView
 from tui.data.ids import Ids
-from tui.data.masks import Chunk, Places, chunks, source_text
+from tui.data.masks import AT_ONCE, Chunk, Places, chunks, source_text, together
 from tui.data.runs import RunInfo
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def ordered_ids(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: Ru
         ids.note = f"by their first {length} letters"
     read = _reader(cursor, view, info, SAME.get(column, column), meter, down=down, length=length)
     codes = np.full(info.total, LAST, np.uint32)
-    for chunk in chunks(info):
-        meter.step()
+    for chunk in together(chunks(info), AT_ONCE):
+        meter.step(AT_ONCE)
         if mask is None or mask[chunk.start : chunk.stop].any():
             codes[chunk.start : chunk.stop] = read(chunk)
     for block in _sorted_rows(codes, mask, meter):
