@@ -243,3 +243,15 @@ def test_codes_are_ordered_range_by_range_as_all_at_once(monkeypatch: pytest.Mon
         places = np.arange(len(codes)) if mask is None else mask.nonzero()[0]
         blocks = [np.empty(0, np.int64), *order._sorted_rows(ordered, mask, Meter())]
         assert np.concatenate(blocks).tolist() == places[np.argsort(ordered[places], kind="stable")].tolist()
+
+
+def test_the_sieve_knows_every_letter_that_has_a_case() -> None:
+    """Each way round: a text with the one form is found by the other."""
+    con = duckdb.connect()
+    chars = [chr(number) for number in range(1, 0x110000) if not 0xD800 <= number <= 0xDFFF]
+    pairs = con.execute("select x, lower(x) from (select unnest($1) as x) where lower(x) <> x", [chars]).fetchall()
+    assert len(pairs) > 1000
+    tries = [(text, masks.any_case(other)) for x, low in pairs for text, other in ((x, low), (low, x))]
+    wrong = "select list(t) from (select unnest($1) as t, unnest($2) as p) where not regexp_matches(t, p)"
+    assert con.execute(wrong, [list(part) for part in zip(*tries, strict=True)]).fetchall() == [(None,)]
+    assert not any(masks.uncased(char) for pair in pairs for char in pair)
