@@ -21,10 +21,9 @@ from typing import Any
 
 import duckdb
 
-from atlas import files
 from atlas.errors import DamagedError, StoreError, VersionError
 from atlas.folder import SHARDS, Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
-from atlas.ids import sha256_file, sha256_text
+from atlas.ids import sha256_file
 from atlas.loading import DERIVED, is_intact, lost_words
 from atlas.places import settings_problems
 from atlas.publish import Audit, Progress, first_line, published_record
@@ -150,16 +149,15 @@ def _run_files(atlas: Atlas, run: ManifestRun) -> Iterator[Finding]:
             if not path.exists():
                 yield _finding(atlas, path, error.message, REPAIR, "record", run.run_id, shard)
             continue
-        if sha256_text(path.read_text(encoding="utf-8")) != digest:
+        if sha256_file(path) != digest:
             yield _finding(atlas, path, "is not the commit record that the manifest names", REPAIR, "record", run.run_id, shard)
 
 
 def plan_hash(path: Path) -> str | None:
     """Give the hash of a plan on disk, None where it is gone or unreadable."""
     try:
-        with files.reading(path):
-            return sha256_text(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, DamagedError):
+        return sha256_file(path)
+    except (FileNotFoundError, DamagedError):
         return None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from atlas import __version__, files
 from atlas.catalogue import Catalogue, utc_now
 from atlas.errors import DamagedError, StoreError, UsageError, VersionError
-from atlas.ids import canonical_json, sha256_text
+from atlas.ids import canonical_json, sha256_file, sha256_text
 from atlas.places import Place, open_place, settle_place
 from atlas.seals import sealed, unseal
 from atlas.settings import CATALOGUE, DATABASE, FORMAT_VERSION
@@ -280,7 +280,7 @@ class Atlas:
         for shard, digest in sorted(run.shards.items()):
             path = self.record_path(run.run_id, run.attempt, shard)
             record = CommitRecord.read(path)
-            if sha256_text(path.read_text(encoding="utf-8")) != digest:
+            if sha256_file(path) != digest:
                 raise DamagedError(f"not the commit record that the manifest names: {path}", hint="Run `atlas repair`.")
             yield record
 

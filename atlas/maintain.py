@@ -31,7 +31,7 @@ from atlas.catalogue import KEYS, Catalogue, row_checksum, utc_now
 from atlas.check import Finding, catalogue_problems, check, database_problem, newest_intact, published_number
 from atlas.errors import AtlasError, DamagedError, StoreError
 from atlas.folder import SHARDS, Atlas, CommitRecord, Manifest, ManifestRun, ShardFile, has_remains
-from atlas.ids import canonical_json, sha256_text
+from atlas.ids import canonical_json, sha256_file, sha256_text
 from atlas.loading import DERIVED, merged_groups
 from atlas.places import QUARANTINE, ObjectStore, settings_problems
 from atlas.publish import publishing, verify_shards
@@ -166,7 +166,7 @@ def _run_of_records(atlas: Atlas, run_id: str, attempt: int, row: Mapping[str, A
         with contextlib.suppress(DamagedError):
             if all(atlas.place.size(item.path) == item.bytes for item in CommitRecord.read(path).files if item.path):
                 chosen = [path]
-    return ManifestRun(run_id, attempt, row, {path.stem: sha256_text(path.read_text(encoding="utf-8")) for path in chosen})
+    return ManifestRun(run_id, attempt, row, {path.stem: sha256_file(path) for path in chosen})
 
 
 def _is_merged(run: ManifestRun) -> bool:

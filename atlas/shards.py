@@ -30,7 +30,7 @@ from atlas.catalogue import utc_now
 from atlas.encoding import conform, encoded_groups, writer_options
 from atlas.errors import DamagedError, StoreError, UsageError
 from atlas.folder import SHARDS, Atlas, CommitRecord, Manifest, ManifestRun, ShardFile
-from atlas.ids import canonical_json, check_run_id, check_shard, sha256_text
+from atlas.ids import canonical_json, check_run_id, check_shard, sha256_file, sha256_text
 from atlas.places import Place
 from atlas.schema import STORE_TABLES, arrow_schema, table_columns
 from atlas.seals import sealed, unseal
@@ -257,7 +257,7 @@ class RunWriter:
             )
 
     def _record_hash(self, shard: str) -> str:
-        return sha256_text(self.atlas.record_path(self.run_id, self.attempt, shard).read_text(encoding="utf-8"))
+        return sha256_file(self.atlas.record_path(self.run_id, self.attempt, shard))
 
     def _complete_row(self, run_row: Mapping[str, Any]) -> dict[str, Any]:
         now = utc_now()
