@@ -108,7 +108,7 @@ def test_a_figure_is_named_by_its_question_too_and_needs_no_file_name(run: Atlas
     [
         (["pie"], "No figure 'pie'"),
         (["effects", "--width", "poster"], "no width 'poster'"),
-        (["effects", "-o", "a.gif"], "no figure format 'gif'"),
+        (["effects", "-o", "a.gif"], "The ending of a.gif names no format"),
         (["effects", "--param", "rule=nothing"], "rule = 'nothing' is not one of"),
         (["effects", "--param", "run=nobody"], "no complete run 'nobody'"),
     ],
