@@ -31,6 +31,9 @@ def run(path: Path | None, *, replay: Path | None = None, journal: Path | None =
         folder = find(path)
         pool = ThreadPoolExecutor(max_workers=1)
         opening = pool.submit(_open, folder)
+        from tui.escape import settle_escape
+
+        settle_escape()
         from tui.browser import Browser
         from tui.journal import read_journal
 

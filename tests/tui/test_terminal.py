@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import selectors
 import shutil
 import signal
 import struct
@@ -388,3 +389,31 @@ async def test_an_order_that_is_stopped_is_not_the_order(published: Path, browse
         await app.settle()
         assert "by max ▼" in app.front.status.text
         assert "density" not in app.front.status.text
+
+
+def test_after_input_the_driver_looks_again_soon() -> None:
+    from textual.drivers import linux_driver
+
+    from tui.escape import LOOKS, SOON, EagerSelector, settle_escape
+
+    settle_escape()
+    assert linux_driver.selectors.SelectSelector is EagerSelector
+    reader, writer = os.pipe()
+    with EagerSelector() as selector:
+        selector.register(reader, selectors.EVENT_READ)
+        asked: list[float | None] = []
+
+        def at_once(reading: Any, writing: Any, other: Any, timeout: float | None = None) -> Any:
+            asked.append(timeout)
+            return select.select(reading, writing, other, 0)
+
+        selector._select = at_once  # type: ignore[attr-defined]
+        selector.select(0.1)
+        os.write(writer, b"\x1b")
+        assert selector.select(0.1)
+        os.read(reader, 1)
+        for _ in range(LOOKS + 1):
+            assert not selector.select(0.1)
+    os.close(reader)
+    os.close(writer)
+    assert asked == [0.1, 0.1, *[SOON] * LOOKS, 0.1]
