@@ -397,7 +397,7 @@ def test_after_input_the_driver_looks_again_soon() -> None:
     from tui.escape import LOOKS, SOON, EagerSelector, settle_escape
 
     settle_escape()
-    assert linux_driver.selectors.SelectSelector is EagerSelector
+    assert vars(linux_driver)["selectors"].SelectSelector is EagerSelector
     reader, writer = os.pipe()
     with EagerSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
