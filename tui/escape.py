@@ -33,4 +33,5 @@ def settle_escape() -> None:
         from textual.drivers import linux_driver
     except ImportError:  # not a Unix terminal
         return
-    linux_driver.selectors = SimpleNamespace(SelectSelector=EagerSelector, EVENT_READ=selectors.EVENT_READ)  # type: ignore[assignment, attr-defined]
+    if hasattr(linux_driver, "selectors"):  # else a Textual that reads otherwise: esc is slower there, and nothing else
+        linux_driver.selectors = SimpleNamespace(**{**vars(selectors), "SelectSelector": EagerSelector})
