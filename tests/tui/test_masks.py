@@ -103,6 +103,15 @@ def test_an_order_gives_what_its_statement_gives(session: Session, text: str, or
     assert found == expected
 
 
+@pytest.mark.parametrize("ids", ["null::integer", "f.feature % 2"])
+def test_words_are_ordered_by_themselves_where_ids_are_lacking_or_have_several(
+    session: Session, monkeypatch: pytest.MonkeyPatch, ids: str
+) -> None:
+    monkeypatch.setitem(order.IDS, "suppresses", ids)
+    found, expected = rows_of(session, opened(session, "", (("suppresses", True),)))
+    assert found == expected
+
+
 @pytest.mark.parametrize("text", ["starred", 'label~"shiny"', "labelled and not starred", 'label!~"shiny" and layer=0', "shiny"])
 def test_words_newer_than_the_file_are_filtered_too(session: Session, text: str) -> None:
     found, expected = rows_of(session, opened(session, text, (("label", True),), own=True))

@@ -30,7 +30,7 @@ CHUNK = 300_000
 """Features that are looked at together."""
 LABELS = 1_000_000
 """Labels that are looked at together."""
-AT_ONCE = 4
+AT_ONCE = 2
 """Chunks that are asked for at once."""
 FEW = 1000
 """Terms, or items of contexts, of which the features are so few that they are asked for at once."""

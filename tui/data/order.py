@@ -41,6 +41,8 @@ STRETCH = 245_760
 """Labels that are read at once."""
 SAMPLE = 300_000
 """Labels that are looked at to choose among them."""
+IDS = {"promotes": "f.promoted_token_ids[1]", "suppresses": "f.suppressed_token_ids[1]"}
+"""The token whose text a column is ordered by."""
 
 
 def can_order(info: RunInfo, view: FeatureView) -> bool:
@@ -139,9 +141,10 @@ def _reader(
         if down:
             codes[codes != LAST] = np.uint32(LAST - 1) - codes[codes != LAST]
         return lambda chunk: codes[chunk.start : chunk.stop]
+    word = ""
     if column in ("promotes", "suppresses") and not (column == "promotes" and info.has_terms):
-        _number_words(cursor, view, info, column)
-    text, names, is_base = _statement(view, info, column)
+        word = _number_words(cursor, view, info, column)
+    text, names, is_base = _statement(view, info, column, word)
     places = Places(info)
 
     def read(chunk: Chunk) -> "Array":
@@ -154,8 +157,11 @@ def _reader(
     return read
 
 
-def _statement(view: FeatureView, info: RunInfo, column: str) -> tuple[str, dict[str, Any], bool]:
-    """Return the statement that gives a column's keys for a chunk, its values, and whether it gives places."""
+def _statement(view: FeatureView, info: RunInfo, column: str, word: str = "") -> tuple[str, dict[str, Any], bool]:
+    """Return the statement that gives a column's keys for a chunk, its values, and whether it gives places.
+
+    `word` joins the numbered words, where the column is one of words.
+    """
     composer = FeatureComposer(view, info.languages, info.scores)
     if column == "promotes" and info.has_terms:
         text = "select layer, feature, term as key from feature_term where run_id = $run and rank = 0 and layer between $low and $high"
@@ -163,10 +169,9 @@ def _statement(view: FeatureView, info: RunInfo, column: str) -> tuple[str, dict
     key = composer.key(column)
     if column in BASE:
         first = composer.names.bind(info.first, "first")
-        is_words = column in ("promotes", "suppresses")
-        joined = f" join tui_word w on w.word = {key}" if is_words else ""
-        text = f"select f.rowid - {first} as place, {'w.code' if is_words else key} as key from feature f{joined}"
-        text += f" where f.run_id = {composer.run} and f.layer between $low and $high and {key} is not null"
+        text = f"select f.rowid - {first} as place, {'w.code' if word else key} as key from feature f{word}"
+        text += f" where f.run_id = {composer.run} and f.layer between $low and $high"
+        text += "" if word else f" and {key} is not null"
         return text, composer.names.values, True
     (source,) = composer.sources.values()
     return source_text(source, f"{key} is not null", f"{key} as key"), composer.names.values, False
@@ -174,15 +179,25 @@ def _statement(view: FeatureView, info: RunInfo, column: str) -> tuple[str, dict
 
 NUMBERED = (
     "create or replace temp table tui_word as"
-    " select word, (row_number() over (order by word) - 1)::integer as code from ({words}) where word is not null"
+    " select *, (dense_rank() over (order by word) - 1)::integer as code from ({words}) where word is not null"
 )
 
 
-def _number_words(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, column: str) -> None:
-    """Number the words of a column in their order: they are few beside the features, so that ordering them takes no time."""
+def _number_words(cursor: "duckdb.DuckDBPyConnection", view: FeatureView, info: RunInfo, column: str) -> str:
+    """Number the words of a column in their order; return the join that gives a feature its number.
+
+    Words are few beside the features, so that ordering them takes no time. Reading them does: where each token's id has one text, the
+    features are joined by the ids.
+    """
     composer = FeatureComposer(view, info.languages, info.scores)
-    words = f"select distinct {composer.key(column)} as word from feature f where f.run_id = {composer.run}"
+    key, ids = composer.key(column), IDS[column]
+    words = f"select distinct {ids} as id, {key} as word from feature f where f.run_id = {composer.run}"
     cursor.execute(NUMBERED.format(words=words), used(words, composer.names.values))
+    ((is_by_id,),) = cursor.execute("select count(*) = count(distinct id) from tui_word").fetchall()
+    if is_by_id:
+        return f" join tui_word w on w.id = {ids}"
+    cursor.execute("create or replace temp table tui_word as select distinct word, code from tui_word")
+    return f" join tui_word w on w.word = {key}"
 
 
 def letters(cursor: "duckdb.DuckDBPyConnection") -> int | None:
