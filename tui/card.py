@@ -213,7 +213,7 @@ def read_groups(ask: Asker, card: Card, run_id: str, at: tuple[Where, ...]) -> N
 def read_words(ask: Asker, card: Card, transcoder_set: str) -> None:
     """Read published labels with their scores, and notes."""
     at = (Where("transcoder_set", "=", transcoder_set), Where("layer", "=", card.layer), Where("feature", "=", card.feature))
-    columns = ("label_id", "text", "method", "model", "author", "created_at", "retired")
+    columns = ("label_id", "text", "method", "model", "author", "source_run", "created_at", "retired")
     card.labels = ask(Read("labels", "label", columns, at, ("-created_at", "label_id")))
     ids = [row["label_id"] for row in card.labels]
     scores = ("label_id", "score", "language", "value", "n_examples")

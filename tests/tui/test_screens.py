@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 from textual.widgets import Input
 
 from atlas.catalogue import Catalogue
-from tests.tui.conftest import Browse, press, screen_text
+from tests.tui.conftest import Browse, build, press, screen_text
 from tui.actions import ACTIONS, SCREENS, SHORT
 from tui.screens.base import AtlasScreen
 from tui.screens.console import ConsoleScreen
@@ -156,6 +157,27 @@ async def test_a_feature_shows_all_its_parts(published: Path, browse: Browse) ->
         assert "x matched_random" in text
         await press(app, pilot, "right_square_bracket", "greater_than_sign")
         assert app.front.feature_here() == (0, 1)
+
+
+async def test_the_table_and_the_card_show_the_label_that_is_counted_on_this_run(tmp_path: Path, browse: Browse) -> None:
+    def label(con: duckdb.DuckDBPyConnection) -> None:
+        (run,) = con.execute("select run_id from feature order by run_id limit 1").fetchall()[0]
+        columns = "label_id, transcoder_set, layer, feature, text, method, source_run, created_at, retired"
+        for number, (text, source, day) in enumerate((("here", run, 1), ("elsewhere", "f" * 16, 2))):
+            values = [f"a{number}" * 8, SET, 1, 5, text, "mechanical", source, f"2030-01-0{day}", False]
+            con.execute(f"insert into label ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    async with browse(build(tmp_path / "labels.atlas", label)) as (app, pilot):
+        await press(app, pilot, "2")
+        await app.perform("filter", text='label~"here"')
+        await app.settle()
+        assert app.front.feature_here() == (1, 5)
+        source = app.front.tables()[0].source
+        assert "here" in source.load(0, 1).wait()[0]
+        await press(app, pilot, "enter")
+        lines = [line.strip() for line in screen_text(app).splitlines()]
+        assert "here" in lines[2]
+        assert "elsewhere" not in lines[2]
 
 
 async def test_star_label_and_note_are_saved_at_once(atlas_copy: Path, browse: Browse) -> None:

@@ -118,7 +118,8 @@ class FeatureScreen(AtlasScreen):
         cells = (self.size.width // 2 if wide else self.size.width) - 4
         labels = _newest(self.own_labels, card.labels, "label_id")
         notes = [row for row in _newest(self.own_notes, card.notes, "note_id") if not row["deleted"]]
-        labels.sort(key=lambda row: row["method"] == "mechanical")  # what people and models wrote comes first
+        # What people and models wrote comes first, then what this run's rows say, then what those of other runs say.
+        labels.sort(key=lambda row: (row["method"] == "mechanical", row.get("source_run") != self.session.run_id))
         current = next((row["text"] for row in labels if not row["retired"]), None)
         starred = feature_key(card.layer, card.feature) in self.session.words.starred
         left = card_lines.head(card, {"starred": starred, "label": current})
