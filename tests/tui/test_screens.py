@@ -8,6 +8,7 @@ import duckdb
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
+from textual.color import Color
 from textual.widgets import Input
 
 from atlas.catalogue import Catalogue
@@ -21,6 +22,7 @@ from tui.text import width
 from tui.widgets.frame import tabs
 from tui.widgets.line_view import LineView
 from tui.widgets.modals import Reader
+from tui.widgets.styles import styled
 
 SET = "synthetic-transcoders"
 
@@ -157,6 +159,21 @@ async def test_a_feature_shows_all_its_parts(published: Path, browse: Browse) ->
         assert "x matched_random" in text
         await press(app, pilot, "right_square_bracket", "greater_than_sign")
         assert app.front.feature_here() == (0, 1)
+
+
+async def test_shades_are_told_apart_and_their_text_can_be_read(published: Path, browse: Browse) -> None:
+    async with browse(published) as (app, _pilot):
+        await app.perform("jump", feature="L1_F5")
+        await app.settle()
+        for theme in ("textual-dark", "textual-light", "solarized-light"):
+            app.theme = theme
+            await app.settle()
+            styles = [segment.style for segment in styled(app.front.query_one("#card"), [("x", f"shade{n}") for n in range(1, 5)])]
+            grounds = [Color.from_rich_color(style.bgcolor) for style in styles if style is not None]
+            inks = [Color.from_rich_color(style.color) for style in styles if style is not None]
+            assert len(set(grounds)) == 4, theme
+            for ground, ink in zip(grounds, inks, strict=True):
+                assert ground.get_contrast_text(1.0).brightness == pytest.approx(ink.brightness, abs=0.2), theme
 
 
 async def test_the_table_and_the_card_show_the_label_that_is_counted_on_this_run(tmp_path: Path, browse: Browse) -> None:

@@ -23,9 +23,9 @@ CSS = """
     & > .part--negative { color: $text-error; }
     & > .part--head { color: $text-primary; text-style: bold; }
     & > .part--link { color: $text-secondary; }
-    & > .part--shade1 { background: $warning 15%; text-style: underline; }
-    & > .part--shade2 { background: $warning 35%; text-style: underline; }
-    & > .part--shade3 { background: $warning 60%; text-style: underline bold; }
+    & > .part--shade1 { background: $warning 15%; color: auto; text-style: underline; }
+    & > .part--shade2 { background: $warning 35%; color: auto; text-style: underline; }
+    & > .part--shade3 { background: $warning 60%; color: auto; text-style: underline bold; }
     & > .part--shade4 { background: $warning 90%; color: auto; text-style: underline bold; }
     & > .part--cursor { background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold; }
 """
@@ -41,7 +41,8 @@ def styled(widget: Widget, parts: Iterable[Part], over: Style | None = None) -> 
             stretches.append(([text], name))
     segments = []
     for texts, name in stretches:
-        style = widget.get_component_rich_style(f"part--{name}", partial=True) if name else Style.null()
+        # A shade is laid over the background: only a whole style has the two mixed, and a text colour that stands out from them.
+        style = widget.get_component_rich_style(f"part--{name}", partial=not name.startswith("shade")) if name else Style.null()
         segments.append(Segment("".join(texts), style + over if over is not None else style))
     return segments
 
