@@ -161,17 +161,27 @@ async def test_a_feature_shows_all_its_parts(published: Path, browse: Browse) ->
         assert app.front.feature_here() == (0, 1)
 
 
+def _distance(one: Color, other: Color) -> float:
+    return abs(one.brightness - other.brightness)
+
+
 async def test_shades_are_told_apart_and_their_text_can_be_read(published: Path, browse: Browse) -> None:
     async with browse(published) as (app, _pilot):
         await app.perform("jump", feature="L1_F5")
         await app.settle()
-        for theme in ("textual-dark", "textual-light", "solarized-light"):
+        for theme in ("textual-dark", "textual-light"):
             app.theme = theme
             await app.settle()
             styles = [segment.style for segment in styled(app.front.query_one("#card"), [("x", f"shade{n}") for n in range(1, 5)])]
             grounds = [Color.from_rich_color(style.bgcolor) for style in styles if style is not None]
             inks = [Color.from_rich_color(style.color) for style in styles if style is not None]
             assert len(set(grounds)) == 4, theme
+            (dim,) = (segment.style for segment in styled(app.front.query_one("#card"), [("x", "dim")]))
+            ground, text = app.front.query_one("#card").colors[2:]
+            assert dim is not None
+            assert _distance(Color.from_rich_color(dim.color), ground) < _distance(text, ground), (
+                f"{theme}: dim is nearer to the background"
+            )
             for ground, ink in zip(grounds, inks, strict=True):
                 assert ground.get_contrast_text(1.0).brightness == pytest.approx(ink.brightness, abs=0.2), theme
 

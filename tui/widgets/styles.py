@@ -14,6 +14,8 @@ from tui.columns import Part
 from tui.text import width
 
 NAMES = ("dim", "strong", "accent", "positive", "negative", "head", "link", "shade1", "shade2", "shade3", "shade4", "cursor")
+MIXED = {"dim", "shade1", "shade2", "shade3", "shade4"}
+"""Colours that let the background through: only a whole style has the two mixed, and text that stands out from a shade."""
 CLASSES = {f"part--{name}" for name in NAMES}
 CSS = """
     & > .part--dim { color: $text-muted; }
@@ -41,8 +43,7 @@ def styled(widget: Widget, parts: Iterable[Part], over: Style | None = None) -> 
             stretches.append(([text], name))
     segments = []
     for texts, name in stretches:
-        # A shade is laid over the background: only a whole style has the two mixed, and a text colour that stands out from them.
-        style = widget.get_component_rich_style(f"part--{name}", partial=not name.startswith("shade")) if name else Style.null()
+        style = widget.get_component_rich_style(f"part--{name}", partial=name not in MIXED) if name else Style.null()
         segments.append(Segment("".join(texts), style + over if over is not None else style))
     return segments
 
