@@ -29,6 +29,7 @@ def check(
     file: Annotated[Path | None, typer.Argument(help="Claims file (TOML); default: all that ship.")] = None,
     atlas: AtlasOption = None,
     verdict: Annotated[str | None, typer.Option(help="Only reproduced, contradicted or not_reproducible.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 1 where a verdict is not the one that the file expects.")] = False,
     format_name: FormatOption = None,
     out: OutOption = None,
 ) -> None:
@@ -41,11 +42,12 @@ def check(
       atlas claims check --atlas thesis.atlas
       atlas claims check --verdict contradicted --atlas thesis.atlas
       atlas claims check my_claims.toml --atlas my.atlas -f markdown
+      atlas claims check my_claims.toml --strict > checked.csv && make paper
     """
     import pyarrow.compute as pc
 
     import atlas as package
-    from atlas.errors import UsageError
+    from atlas.errors import AtlasError, UsageError
     from queries.claims import check_claims
 
     if verdict is not None and verdict not in VERDICTS:
@@ -56,6 +58,8 @@ def check(
     print_table(shown, format_name, out, title="Claims")
     found = table.column("verdict").to_pylist()
     say(", ".join(f"{found.count(name)} {name.replace('_', ' ')}" for name in VERDICTS))
-    for row in table.to_pylist():
-        if row["verdict"] != row["expected"]:
-            say(f"{row['claim']}: {row['verdict']}, where the file expects {row['expected']}")
+    unexpected = [row for row in table.to_pylist() if row["verdict"] != row["expected"]]
+    for row in unexpected:
+        say(f"{row['claim']}: {row['verdict']}, where the file expects {row['expected']}")
+    if strict and unexpected:
+        raise AtlasError(f"{len(unexpected)} of {len(found)} verdicts are not the expected ones", hint="Without --strict this ends with 0.")

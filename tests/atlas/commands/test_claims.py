@@ -42,10 +42,13 @@ def test_a_claims_file_of_ones_own(run: Atlas, demo_atlas: Path, tmp_path: Path)
     (row,) = said.rows
     assert (row["verdict"], row["published"]) == ("contradicted", "3")
     assert "two-languages: contradicted, where the file expects reproduced" in said.err
+    said = run("claims", "check", "own.toml", "--strict", "-a", demo_atlas, code=1)
+    assert len(said.rows) == 1
+    assert "1 of 1 verdicts are not the expected ones" in said.err
 
 
 def test_what_the_readme_says_of_the_demo_is_recomputed(run: Atlas, demo_atlas: Path) -> None:
-    said = run("claims", "check", "-a", demo_atlas)
+    said = run("claims", "check", "--strict", "-a", demo_atlas)
     claims = read_claims(FOLDER / "demo.toml")
     assert {row["claim"]: row["verdict"] for row in said.rows} == {claim.id: claim.expected for claim in claims}
     assert "where the file expects" not in said.err
