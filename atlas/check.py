@@ -342,8 +342,3 @@ def _references(cursor: duckdb.DuckDBPyConnection) -> list[Test]:
                 sql = unknown_targets(table, column, target, target_column)
                 tests.append((f"{table}.{column} names a {target} that is not there", "reference", sql))
     return tests
-
-
-def report_lines(findings: Sequence[Finding]) -> list[str]:
-    """Write findings as lines for people."""
-    return [f"{finding.path}: {finding.problem}. {finding.next_step}" for finding in findings]

@@ -104,17 +104,3 @@ class Edges:
         for block in self.blocks:
             matrix[block.targets[:, None], block.sources[None]] += block.weights
         return matrix
-
-    def column_sums(self, per_target: Tensor) -> Tensor:
-        """Return (n_nodes,) sum over targets t of per_target[t] * weight(s -> t)."""
-        sums = torch.zeros(self.n_nodes, dtype=self.dtype)
-        for block in self.blocks:
-            sums.index_add_(0, block.sources, per_target[block.targets] @ block.weights)
-        return sums
-
-    def matvec(self, per_source: Tensor) -> Tensor:
-        """Return (n_nodes,) sum over sources s of weight(s -> t) * per_source[s]."""
-        sums = torch.zeros(self.n_nodes, dtype=self.dtype)
-        for block in self.blocks:
-            sums.index_add_(0, block.targets, block.weights @ per_source[block.sources])
-        return sums

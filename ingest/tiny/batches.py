@@ -13,9 +13,6 @@ from transformers import PreTrainedTokenizerFast
 from ingest.tiny.corpus import Sentence
 from ingest.tiny.tokenizer import token_ids
 
-IGNORED = -100
-"""The target that cross-entropy leaves out."""
-
 
 @dataclass(frozen=True)
 class Encoded:

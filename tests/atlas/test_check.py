@@ -379,18 +379,22 @@ def test_sealed_json_of_another_shape_is_damage(atlas: Atlas) -> None:
     assert {"record", "manifest"} <= {finding.kind for finding in check(atlas.path)}
 
 
+def fail_to_open(monkeypatch: pytest.MonkeyPatch, victim: Path, error: OSError) -> None:
+    """Let one file be there and not be opened."""
+    opened = Path.open
+
+    def fail(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path == victim:
+            raise error
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", fail)
+
+
 @pytest.mark.parametrize("kind", ["shard", "record", "plan", "manifest", "database", "catalogue"])
 def test_what_may_not_be_read_is_no_damage(lived_in: Atlas, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permission says nothing about content: neither `check` nor `repair` may take it for damage."""
-    victim = one_file(lived_in, kind)
-    opened = Path.open
-
-    def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
-        if path == victim:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return opened(path, *arguments, **named)
-
-    monkeypatch.setattr(Path, "open", refuse)
+    fail_to_open(monkeypatch, one_file(lived_in, kind), PermissionError(errno.EACCES, "Permission denied"))
     for command in (check, repair):
         with pytest.raises(StoreError, match=r"cannot read .*Permission denied") as caught:
             command(lived_in.path)
@@ -400,14 +404,7 @@ def test_what_may_not_be_read_is_no_damage(lived_in: Atlas, kind: str, monkeypat
 
 def test_a_sector_that_cannot_be_read_is_damage(lived_in: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = one_file(lived_in, "shard")
-    opened = Path.open
-
-    def fail(path: Path, *arguments: Any, **named: Any) -> Any:
-        if path == victim:
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return opened(path, *arguments, **named)
-
-    monkeypatch.setattr(Path, "open", fail)
+    fail_to_open(monkeypatch, victim, OSError(errno.EIO, "Input/output error"))
     assert [finding.path for finding in check(lived_in.path)] == [victim.relative_to(lived_in.path)]
     with pytest.raises(DamagedError, match="Input/output error"):
         publish(lived_in.path)
